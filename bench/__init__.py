@@ -1,0 +1,3 @@
+"""
+Benchmarks: commands that measure and print a table.
+"""

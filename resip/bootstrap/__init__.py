@@ -1,0 +1,3 @@
+"""
+From an API key to a session: certificates, keys, invitations and the HTTPS session API.
+"""

@@ -1,0 +1,3 @@
+"""
+Carriers move packets between two hosts; the driver joins them to a session.
+"""

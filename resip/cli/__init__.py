@@ -1,0 +1,3 @@
+"""
+The resip command.
+"""

@@ -1,0 +1,3 @@
+"""
+The protocol itself, without I/O: no sockets, no clock, no dice. Twisted never enters here.
+"""

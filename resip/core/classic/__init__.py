@@ -1,0 +1,3 @@
+"""
+The classic dialect (packet type 0): the published Resilient IP format.
+"""

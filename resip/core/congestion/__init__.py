@@ -1,0 +1,3 @@
+"""
+Congestion controllers: how much a session may have in flight, and how fast.
+"""

@@ -1,0 +1,3 @@
+"""
+The two services, assembled from the parts.
+"""

@@ -1,0 +1,3 @@
+"""
+What twistd loads: options and service makers, one module a plugin.
+"""

@@ -1,0 +1,3 @@
+"""
+The tests of resip; folders mirror the package.
+"""

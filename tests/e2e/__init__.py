@@ -1,0 +1,3 @@
+"""
+Tests with real sockets, real processes and real programs.
+"""

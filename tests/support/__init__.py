@@ -1,0 +1,3 @@
+"""
+What tests share: simulated networks, builders of hostile bytes.
+"""
