@@ -1,0 +1,174 @@
+"""
+The server of the session API: authentication, rate limits, and the two calls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from resip import __version__
+from resip.bootstrap.keystore import KeyRecord
+from resip.bootstrap.messages import (
+    PRODUCT_PREFIX,
+    SERVER_INFO_PATH,
+    SESSION_START_PATH,
+    ErrorCode,
+    RequestError,
+    ServerInfo,
+    SessionGrant,
+    error_body,
+    parse_session_start,
+)
+from resip.bootstrap.ratelimit import RateLimiter
+from resip.core.classic.cipher import HashName
+from resip.core.errors import LimitError
+
+#: Requests without a valid key that one address may send at once, and per second after that.
+#: The prototype's client sends one such request each time it starts.
+FAILURE_BURST, FAILURE_RATE = 20, 1.0
+
+#: Requests of any kind. Many clients may share one address.
+REQUEST_BURST, REQUEST_RATE = 200, 20.0
+
+_STATUS: Mapping[ErrorCode, int] = {
+    ErrorCode.INVALID_MISSING_APIKEY: 403,
+    ErrorCode.TOO_MANY_REQUESTS: 429,
+    ErrorCode.INTERNAL_ERROR: 500,
+}
+
+Authenticate = Callable[[str], KeyRecord | None]
+StartSession = Callable[[KeyRecord, HashName, bool], SessionGrant]
+
+
+class _Refused(Exception):
+    """
+    Ends a request with an error reply.
+    """
+
+    def __init__(self, code: ErrorCode, *, retry_after: float | None = None) -> None:
+        super().__init__(code.value)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class BootstrapResource(Resource):
+    """
+    Answers every path and every method; see :mod:`resip.bootstrap.messages` for what is said.
+
+    A valid key is never held against the failures of others at the same address: guessing at
+    256 random bits needs no lock-out, only its cost must be bounded.
+
+    :param authenticate: the key to which an API key belongs, or ``None``.
+    :param start_session: starts a session for a key, with the hash the client asked for; the
+        flag says that the client is the prototype. It may raise
+        :class:`~resip.core.errors.LimitError`.
+    :param started: Unix seconds; the identity of this run of the server.
+    :param wall_clock: Unix seconds, told to clients.
+    :param now: monotonic seconds, for the rate limits.
+    """
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        authenticate: Authenticate,
+        start_session: StartSession,
+        started: int,
+        wall_clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._authenticate = authenticate
+        self._start_session = start_session
+        self._started = started
+        self._wall_clock = wall_clock
+        self._failures = RateLimiter(burst=FAILURE_BURST, rate=FAILURE_RATE, now=now)
+        self._requests = RateLimiter(burst=REQUEST_BURST, rate=REQUEST_RATE, now=now)
+
+    def render(self, request: Request) -> bytes:
+        """
+        Answer one request, whatever its method.
+        """
+        headers = request.responseHeaders
+        headers.setRawHeaders("Server", [f"{PRODUCT_PREFIX}{__version__}"])
+        headers.setRawHeaders("Content-Type", ["application/json"])
+        headers.setRawHeaders("Cache-Control", ["no-store"])
+        try:
+            return self._answer(request)
+        except _Refused as refused:
+            return self._refuse(request, refused)
+        except RequestError as error:
+            return self._refuse(request, _Refused(error.code))
+        except LimitError:
+            return self._refuse(request, _Refused(ErrorCode.TOO_MANY_SESSIONS))
+        except Exception:
+            self._log.failure("A call of the session API failed")
+            return self._refuse(request, _Refused(ErrorCode.INTERNAL_ERROR))
+
+    def _answer(self, request: Request) -> bytes:
+        address = _source_address(request)
+        if wait := self._requests.take(address):
+            raise _Refused(ErrorCode.TOO_MANY_REQUESTS, retry_after=wait)
+        api_key = _presented_key(request)
+        key = self._authenticate(api_key) if api_key else None
+        if key is None:
+            if wait := self._failures.take(address):
+                raise _Refused(ErrorCode.TOO_MANY_REQUESTS, retry_after=wait)
+            raise _Refused(ErrorCode.INVALID_MISSING_APIKEY)
+        if request.path == SERVER_INFO_PATH.encode("ascii"):
+            return self._server_info(request)
+        if request.path == SESSION_START_PATH.encode("ascii"):
+            return self._session_start(request, key)
+        raise _Refused(ErrorCode.INVALID_API_CALL)
+
+    def _server_info(self, request: Request) -> bytes:
+        if request.method != b"GET":
+            raise _Refused(ErrorCode.USE_GET_REQUEST)
+        return ServerInfo(self._started, int(self._wall_clock())).to_json()
+
+    def _session_start(self, request: Request, key: KeyRecord) -> bytes:
+        if request.method != b"POST":
+            raise _Refused(ErrorCode.USE_POST_REQUEST)
+        assert request.content is not None
+        hash_name = parse_session_start(request.content.read())
+        product = request.getHeader(b"user-agent") or b""
+        is_prototype = not product.startswith(PRODUCT_PREFIX.encode("ascii"))
+        grant = self._start_session(key, hash_name, is_prototype)
+        self._log.info(
+            "Session {session_id} started for key {key} from {address}",
+            session_id=grant.session_id,
+            key=key.name,
+            address=_source_address(request),
+        )
+        return grant.to_json()
+
+    def _refuse(self, request: Request, refused: _Refused) -> bytes:
+        request.setResponseCode(_STATUS.get(refused.code, 400))
+        if refused.retry_after is not None:
+            seconds = max(1, math.ceil(refused.retry_after))
+            request.responseHeaders.setRawHeaders("Retry-After", [str(seconds)])
+        return error_body(refused.code)
+
+
+def _presented_key(request: Any) -> str:
+    """
+    The API key from the header, or else the query or form, or else the cookie.
+    """
+    candidates = (
+        request.getHeader(b"x-apikey"),
+        request.args.get(b"apikey", [b""])[-1],
+        request.getCookie(b"apikey"),
+    )
+    return next((key.decode("latin-1") for key in candidates if key), "")
+
+
+def _source_address(request: Any) -> str:
+    return str(getattr(request.getClientAddress(), "host", "unknown"))

@@ -1,0 +1,373 @@
+"""
+Joins a session to carriers, to the clock, and to the users of its channels.
+
+Every input ends in the same turn: deliver what the session reports, send what it wants to
+send, and wake up when it asks to. Turns are folded: any number of inputs within one iteration
+of the reactor lead to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from resip.carriers.channels import Channel, ChannelUser
+from resip.carriers.interfaces import Carrier
+from resip.core import events
+from resip.core.errors import ChannelError, ResetCode
+from resip.core.session import Session
+from resip.core.types import Path, Target
+
+#: Seconds to the next look at a session whose carrier takes nothing: the carrier itself
+#: calls back when it does, so this only bounds the damage of a mistake.
+BLOCKED_INTERVAL = 0.05
+
+
+class SessionChannel:
+    """
+    A channel of a driven session; see :class:`resip.carriers.channels.Channel`.
+    """
+
+    __slots__ = ("_driver", "channel_id", "target", "user")
+
+    def __init__(self, driver: SessionDriver, channel_id: int, target: Target) -> None:
+        self._driver: SessionDriver | None = driver
+        self.channel_id = channel_id
+        self.target = target
+        self.user: ChannelUser | None = None
+
+    def accept(self, user: ChannelUser) -> None:
+        """
+        Say yes; ``user`` hears what happens from now on.
+        """
+        if self._driver is not None:
+            self.user = user
+            self._driver.accept(self.channel_id)
+
+    def refuse(self, code: ResetCode) -> None:
+        """
+        Say no.
+        """
+        if self._driver is not None:
+            self._driver.refuse(self.channel_id, code)
+
+    def write(self, data: bytes) -> int:
+        """
+        Queue data; returns how many bytes were accepted, none when the channel is gone.
+        """
+        return 0 if self._driver is None else self._driver.write(self.channel_id, data)
+
+    def end(self) -> None:
+        """
+        Nothing more will be written.
+        """
+        if self._driver is not None:
+            self._driver.end(self.channel_id)
+
+    def reset(self, code: ResetCode = ResetCode.CANCELLED) -> None:
+        """
+        Abandon the channel.
+        """
+        if self._driver is not None:
+            self._driver.reset(self.channel_id, code)
+
+    def consume(self, count: int) -> None:
+        """
+        The application took received bytes.
+        """
+        if self._driver is not None:
+            self._driver.consume(self.channel_id, count)
+
+    def detach(self) -> None:
+        """
+        The channel is gone; whatever its user still calls does nothing.
+        """
+        self._driver = None
+        self.user = None
+
+
+class SessionDriver:
+    """
+    Owns one session for its lifetime.
+
+    :param carriers: by the name that their paths carry.
+    :param clock: for relative delays only.
+    :param now: monotonic seconds; what the session is told.
+    :param on_request: called with each channel that the peer asks for.
+    :param on_path: called when the session sends elsewhere.
+    :param on_silence: called with the seconds for which the peer has owed an answer.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        session: Session,
+        carriers: Mapping[str, Carrier],
+        *,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        on_request: Callable[[Channel], None] | None = None,
+        on_path: Callable[[Path | None], None] | None = None,
+        on_silence: Callable[[float], None] | None = None,
+    ) -> None:
+        self.session = session
+        self._carriers = carriers
+        self._clock = clock
+        self._now = now
+        self._on_request = on_request
+        self._on_path = on_path
+        self._on_silence = on_silence
+        self._channels: dict[int, SessionChannel] = {}
+        self._is_turning = False
+        self._is_stopped = False
+        self._turn_call: IDelayedCall | None = None
+        self._timer_call: IDelayedCall | None = None
+        self._deadline: float | None = None
+
+    @property
+    def resolves_names(self) -> bool:
+        """
+        Whether targets may be host names.
+        """
+        return self.session.resolves_names
+
+    @property
+    def channel_count(self) -> int:
+        """
+        How many channels have a user or wait for an answer.
+        """
+        return len(self._channels)
+
+    # Input.
+
+    def receive_datagram(self, data: bytes, path: Path) -> bool:
+        """
+        A carrier delivered a packet; returns whether it was authentic.
+        """
+        if self._is_stopped:
+            return False
+        is_authentic = self.session.receive_datagram(data, path, now=self._now())
+        if is_authentic:
+            self.turn_soon()
+        return is_authentic
+
+    def use_path(self, path: Path) -> None:
+        """
+        Send on ``path`` from now on.
+        """
+        self.session.use_path(path, now=self._now())
+        self.turn_soon()
+
+    def path_closed(self, path: Path) -> None:
+        """
+        The carrier of ``path`` is gone.
+        """
+        self.session.path_closed(path, now=self._now())
+        self.turn_soon()
+
+    def retry(self) -> None:
+        """
+        Probe the path at once.
+        """
+        self.session.retry(now=self._now())
+        self.turn_soon()
+
+    # Channels. The session forgets a channel before its user has heard that it is gone, so what
+    # the user does in between is not an error.
+
+    def open_channel(self, target: Target, user: ChannelUser, *, compress: bool = False) -> Channel:
+        """
+        Open a channel; ``user`` hears what happens on it, from the next turn on.
+
+        :raises ValueError: when the session cannot carry the target.
+        :raises LimitError: when it has as many channels as it may have.
+        """
+        channel_id = self.session.open_channel(target, now=self._now(), compress=compress)
+        channel = self._channels[channel_id] = SessionChannel(self, channel_id, target)
+        channel.user = user
+        self.turn_soon()
+        return channel
+
+    def accept(self, channel_id: int) -> None:
+        """
+        Answer a request with yes.
+        """
+        with suppress(ChannelError):
+            self.session.accept_channel(channel_id, now=self._now())
+        self.turn_soon()
+
+    def refuse(self, channel_id: int, code: ResetCode) -> None:
+        """
+        Answer a request with no.
+        """
+        self._detach(channel_id)
+        with suppress(ChannelError):
+            self.session.refuse_channel(channel_id, code, now=self._now())
+        self.turn_soon()
+
+    def write(self, channel_id: int, data: bytes) -> int:
+        """
+        Queue data on a channel.
+        """
+        accepted = 0
+        with suppress(ChannelError):
+            accepted = self.session.write(channel_id, data, now=self._now())
+        self.turn_soon()
+        return accepted
+
+    def end(self, channel_id: int) -> None:
+        """
+        End this side's direction of a channel.
+        """
+        with suppress(ChannelError):
+            self.session.end(channel_id, now=self._now())
+        self.turn_soon()
+
+    def reset(self, channel_id: int, code: ResetCode) -> None:
+        """
+        Abandon a channel.
+        """
+        self._detach(channel_id)
+        with suppress(ChannelError):
+            self.session.reset(channel_id, code, now=self._now())
+        self.turn_soon()
+
+    def consume(self, channel_id: int, count: int) -> None:
+        """
+        Received bytes of a channel were taken.
+        """
+        self.session.consume(channel_id, count, now=self._now())
+        self.turn_soon()
+
+    def stop(self) -> None:
+        """
+        Close the session, tell every user, send what announces it, and never wake up again.
+        """
+        if self._is_stopped:
+            return
+        self.session.close(now=self._now())
+        self._turn()
+        self._is_stopped = True
+        for call in (self._turn_call, self._timer_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn_call = self._timer_call = None
+
+    # The turn.
+
+    def turn_soon(self) -> None:
+        """
+        Something changed: take a turn in the reactor's next iteration.
+        """
+        if self._turn_call is None and not self._is_turning and not self._is_stopped:
+            self._turn_call = self._clock.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._turn_call = None
+        self._is_turning = True
+        try:
+            self._deliver_events()
+            is_blocked = self._send()
+            self._deliver_events()
+        finally:
+            self._is_turning = False
+        self._arm(is_blocked=is_blocked)
+
+    def _send(self) -> bool:
+        path = self.session.path
+        if path is None:
+            return False
+        carrier = self._carriers.get(path.carrier)
+        if carrier is None or not carrier.is_writable(path):
+            return True
+        for path, packets in self.session.datagrams_to_send(now=self._now()):
+            self._carriers[path.carrier].send(path, packets)
+        return False
+
+    def _arm(self, *, is_blocked: bool) -> None:
+        if self._is_stopped:
+            return
+        deadline = self.session.get_timer()
+        if deadline is not None and is_blocked:
+            deadline = max(deadline, self._now() + BLOCKED_INTERVAL)
+        call = self._timer_call
+        if deadline is None:
+            if call is not None and call.active():
+                call.cancel()
+            self._timer_call = None
+        elif call is None or not call.active():
+            self._timer_call = self._clock.callLater(self._delay(deadline), self._on_timer)
+        elif deadline != self._deadline:
+            call.reset(self._delay(deadline))
+        self._deadline = deadline
+
+    def _delay(self, deadline: float) -> float:
+        return max(0.0, deadline - self._now())
+
+    def _on_timer(self) -> None:
+        # The reactor's clock is not ours: only our own says whether the deadline has passed.
+        self.session.handle_timer(now=self._now())
+        if self._turn_call is None:
+            self._turn()
+
+    # Events.
+
+    def _deliver_events(self) -> None:
+        while (event := self.session.next_event()) is not None:
+            try:
+                self._deliver(event)
+            except ChannelError:
+                # A user that acts on a channel which the same batch of events took away.
+                self._log.debug(
+                    "late call on a channel of session {id}", id=self.session.session_id
+                )
+
+    def _deliver(self, event: events.Event) -> None:
+        match event:
+            case events.DataReceived(channel_id, data):
+                if (user := self._user(channel_id)) is not None:
+                    user.data_received(data)
+            case events.ChannelWritable(channel_id):
+                if (user := self._user(channel_id)) is not None:
+                    user.channel_writable()
+            case events.ChannelOpened(channel_id):
+                if (user := self._user(channel_id)) is not None:
+                    user.channel_opened()
+            case events.ChannelEnded(channel_id):
+                if (user := self._user(channel_id)) is not None:
+                    user.channel_ended()
+            case events.ChannelClosed(channel_id):
+                if (user := self._detach(channel_id)) is not None:
+                    user.channel_closed()
+            case events.ChannelReset(channel_id, code):
+                if (user := self._detach(channel_id)) is not None:
+                    user.channel_reset(code)
+            case events.ChannelRequested(channel_id, target):
+                self._request(channel_id, target)
+            case events.PathChanged(path) if self._on_path is not None:
+                self._on_path(path)
+            case events.PeerSilent(seconds) if self._on_silence is not None:
+                self._on_silence(seconds)
+
+    def _request(self, channel_id: int, target: Target) -> None:
+        channel = self._channels[channel_id] = SessionChannel(self, channel_id, target)
+        if self._on_request is None:
+            channel.refuse(ResetCode.REFUSED)
+        else:
+            self._on_request(channel)
+
+    def _user(self, channel_id: int) -> ChannelUser | None:
+        channel = self._channels.get(channel_id)
+        return None if channel is None else channel.user
+
+    def _detach(self, channel_id: int) -> ChannelUser | None:
+        channel = self._channels.pop(channel_id, None)
+        if channel is None:
+            return None
+        user = channel.user
+        channel.detach()
+        return user

@@ -1,0 +1,248 @@
+"""
+The TCP carrier of the classic dialect: packets of one size, back to back, on a connection that
+may die at any time and is dialled again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.internet import ClientService
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from resip.carriers.interfaces import ReceivePacket
+from resip.core.types import Path
+
+CARRIER_NAME = "tcp"
+#: Seconds in which a new connection has to show one authentic packet.
+INTRODUCTION_TIMEOUT = 30.0
+#: Connections without an authentic packet; the oldest goes when there is one more.
+MAX_STRANGERS = 256
+#: Seconds until a lost connection is dialled again: at first, in an outage's first hour, later.
+FIRST_REDIAL = 0.1
+MAX_REDIAL = 2.0
+MAX_LATE_REDIAL = 10.0
+#: Redials of at most MAX_REDIAL seconds that fill the first hour.
+EARLY_REDIALS = 1800
+
+
+@implementer(IPushProducer)
+class BlockProtocol(Protocol):
+    """
+    One connection: cuts the stream into packets, and stops writing while it is full.
+
+    :ivar path: what the session knows this connection as; ``None`` before it is connected.
+    :ivar is_introduced: an authentic packet came this way.
+    """
+
+    transport: ITCPTransport
+
+    def __init__(self, carrier: TCPCarrier) -> None:
+        self._carrier = carrier
+        self._buffer = b""
+        self.path: Path | None = None
+        self.is_introduced = False
+        self.is_writable = True
+
+    def connectionMade(self) -> None:
+        """
+        The connection stands; Twisted calls this.
+        """
+        self.transport.setTcpNoDelay(True)
+        IConsumer(self.transport).registerProducer(self, True)
+        peer = self.transport.getPeer()
+        self.path = Path(CARRIER_NAME, (peer.host, peer.port), is_reliable=True)
+        self._carrier.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Bytes arrived; Twisted calls this. At most one packet's worth of them is kept.
+        """
+        size = self._carrier.packet_size
+        path = self.path
+        assert path is not None, "connectionMade comes first"
+        data = self._buffer + data
+        end = len(data) - len(data) % size
+        self._buffer = data[end:]
+        for start in range(0, end, size):
+            if not self._carrier.receive(data[start : start + size], path):
+                # Once one block is not a packet of ours, no later one is.
+                self.transport.abortConnection()
+                return
+            if not self.is_introduced:
+                self.is_introduced = True
+                self._carrier.introduced(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection is gone; Twisted calls this.
+        """
+        self._buffer = b""
+        self.is_writable = False
+        self._carrier.disconnected(self)
+
+    def pauseProducing(self) -> None:
+        """
+        The connection is full.
+        """
+        self.is_writable = False
+
+    def resumeProducing(self) -> None:
+        """
+        The connection takes more.
+        """
+        self.is_writable = True
+        if self.path is not None:
+            self._carrier.on_writable(self.path)
+
+    def stopProducing(self) -> None:
+        """
+        The connection is going down.
+        """
+        self.is_writable = False
+
+
+class TCPCarrier(Factory):
+    """
+    All TCP connections of one side, listening or dialling.
+
+    :param receive: told of every packet, answers whether it was authentic.
+    :param packet_size: bytes of every packet.
+    :param on_connected: a connection may be used to send; only a dialling side wants to know.
+    :param on_closed: a path is gone.
+    :param on_writable: a path that was full takes more.
+    :param requires_introduction: close connections that show no authentic packet in time.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        receive: ReceivePacket,
+        *,
+        packet_size: int,
+        clock: IReactorTime,
+        on_closed: Callable[[Path], None],
+        on_writable: Callable[[Path], None],
+        on_connected: Callable[[Path], None] | None = None,
+        requires_introduction: bool = True,
+    ) -> None:
+        self.receive = receive
+        self.packet_size = packet_size
+        self.on_writable = on_writable
+        self._clock = clock
+        self._on_closed = on_closed
+        self._on_connected = on_connected
+        self._requires_introduction = requires_introduction
+        self._connections: dict[Path, BlockProtocol] = {}
+        self._strangers: dict[BlockProtocol, IDelayedCall] = {}
+
+    @property
+    def connection_count(self) -> int:
+        """
+        How many connections there are, strangers included.
+        """
+        return len(self._connections)
+
+    def buildProtocol(self, addr: IAddress | None) -> BlockProtocol:
+        """
+        A protocol for a new connection; Twisted calls this.
+        """
+        return BlockProtocol(self)
+
+    def is_writable(self, path: Path) -> bool:
+        """
+        Whether the connection takes more now.
+        """
+        connection = self._connections.get(path)
+        return connection is not None and connection.is_writable
+
+    def send(self, path: Path, packets: list[bytes]) -> None:
+        """
+        Send packets on the path's connection.
+        """
+        connection = self._connections.get(path)
+        if connection is not None:
+            connection.transport.write(b"".join(packets))
+
+    def close(self, path: Path) -> None:
+        """
+        Cut the path's connection, for instance because its peer does not answer any more.
+        """
+        connection = self._connections.get(path)
+        if connection is not None:
+            connection.transport.abortConnection()
+
+    def close_all(self) -> None:
+        """
+        Cut every connection.
+        """
+        for path in list(self._connections):
+            self.close(path)
+
+    # What the connections report.
+
+    def connected(self, connection: BlockProtocol) -> None:
+        """
+        A connection stands.
+        """
+        assert connection.path is not None
+        self._connections[connection.path] = connection
+        if self._requires_introduction:
+            if len(self._strangers) >= MAX_STRANGERS:
+                next(iter(self._strangers)).transport.abortConnection()
+            self._strangers[connection] = self._clock.callLater(
+                INTRODUCTION_TIMEOUT, connection.transport.abortConnection
+            )
+        if self._on_connected is not None:
+            self._on_connected(connection.path)
+
+    def introduced(self, connection: BlockProtocol) -> None:
+        """
+        A connection has shown an authentic packet.
+        """
+        timeout = self._strangers.pop(connection, None)
+        if timeout is not None:
+            timeout.cancel()
+
+    def disconnected(self, connection: BlockProtocol) -> None:
+        """
+        A connection is gone.
+        """
+        timeout = self._strangers.pop(connection, None)
+        if timeout is not None and timeout.active():
+            timeout.cancel()
+        path = connection.path
+        if path is not None and self._connections.pop(path, None) is not None:
+            self._on_closed(path)
+
+
+def redial_delay(failures: int) -> float:
+    """
+    Seconds to wait before dialling again.
+
+    :param failures: attempts that failed in a row, 0 after a connection that stood for a while.
+    """
+    if failures > EARLY_REDIALS:
+        return MAX_LATE_REDIAL
+    return min(FIRST_REDIAL * 2.0 ** min(failures, 10), MAX_REDIAL)
+
+
+def redialling_service(
+    endpoint: IStreamClientEndpoint, carrier: TCPCarrier, clock: IReactorTime
+) -> ClientService:
+    """
+    A service that keeps one connection of ``carrier`` to ``endpoint``, for as long as it runs.
+    """
+    return ClientService(endpoint, carrier, retryPolicy=redial_delay, clock=clock)

@@ -1,0 +1,281 @@
+"""
+The client, assembled: an invitation, a session that is started again when the server lost it,
+and the forwards that use it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from resip.bootstrap.client import BootstrapClient
+from resip.bootstrap.errors import BootstrapError, RateLimited
+from resip.bootstrap.invitation import Invitation
+from resip.bootstrap.messages import SessionGrant
+from resip.carriers.driver import SessionDriver
+from resip.carriers.opener import SessionOpener
+from resip.core.classic.client import ClassicClientSession
+from resip.core.classic.configuration import PROTOTYPE, PUBLISHED, ClassicConfiguration
+from resip.core.classic.packet import OuterWrapper, PacketCodec
+from resip.core.types import Path, RandomBytes
+from resip.services.clock import Clocks
+from resip.services.errors import exit_on_user_error
+from resip.services.links import Link, TCPLink, UDPLink
+from resip.tunnel.listener import ForwardService
+from resip.tunnel.specification import Forward
+
+#: Seconds between attempts to start a session: at first, at most, and when only the operator
+#: can help (a refused key, another server's certificate).
+FIRST_RETRY = 0.5
+MAX_RETRY = 10.0
+HOPELESS_RETRY = 60.0
+PROGRAM = "resip-client"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfiguration:
+    """
+    What the user decides.
+
+    :ivar invitation: whose server, with which key.
+    :ivar forwards: where to listen and where that leads.
+    :ivar carrier: ``udp`` or ``tcp``; ``auto`` prefers UDP.
+    :ivar compress: ask for compressed channels.
+    """
+
+    invitation: Invitation
+    forwards: Sequence[Forward] = ()
+    carrier: str = "auto"
+    compress: bool = False
+
+
+class ClientService(MultiService):
+    """
+    Listens at once; connects as soon as the server can be reached, and again whenever it has
+    forgotten the session.
+
+    :ivar forwards: the forwards at work.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        configuration: ClientConfiguration,
+        *,
+        clocks: Clocks | None = None,
+        random_bytes: RandomBytes = os.urandom,
+        bootstrap: BootstrapClient | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._configuration = configuration
+        self._clocks = clocks or Clocks()
+        self._random_bytes = random_bytes
+        self._bootstrap = bootstrap or BootstrapClient(reactor, configuration.invitation)
+        self._opener = SessionOpener(resolves_names=ClassicClientSession.resolves_names)
+        self._grant: SessionGrant | None = None
+        self._driver: SessionDriver | None = None
+        self._link: Link | None = None
+        self._task: Deferred[None] | None = None
+        self._stopping: list[Deferred[None]] = []
+        self._trouble = ""
+        self.forwards = [
+            ForwardService(reactor, forward, self._opener, compress=configuration.compress)
+            for forward in configuration.forwards
+        ]
+        for forward in self.forwards:
+            forward.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    @property
+    def session_id(self) -> int | None:
+        """
+        The session in use; safe to log.
+        """
+        return None if self._driver is None else self._driver.session.session_id
+
+    @property
+    def path(self) -> Path | None:
+        """
+        Where its packets go.
+        """
+        return None if self._driver is None else self._driver.session.path
+
+    def privilegedStartService(self) -> None:
+        """
+        Open the listening ports; Twisted calls this before it gives up privileges.
+
+        :raises SystemExit: after one line that says what is wrong, and what helps.
+        """
+        with exit_on_user_error(self._log, PROGRAM):
+            super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """
+        Begin to connect; Twisted calls this.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        self._begin(self._connect())
+
+    def stopService(self) -> Deferred[None]:
+        """
+        End the session and close everything; fires when all is quiet.
+        """
+        stopping = super().stopService()  # type: ignore[no-untyped-call]
+        if self._task is not None:
+            self._task.cancel()
+        self._drop_session()
+        self._opener.close()
+        waiting = [*self._stopping, stopping] if isinstance(stopping, Deferred) else self._stopping
+        return gatherResults(list(waiting)).addCallback(lambda _: None)
+
+    def retry(self) -> None:
+        """
+        Something changed outside: try now.
+        """
+        if self._driver is not None:
+            self._driver.retry()
+
+    # Starting a session.
+
+    def _begin(self, work: Any) -> None:
+        task = self._task = Deferred.fromCoroutine(work)
+        task.addErrback(self._failed)
+        task.addBoth(self._ended, task)
+
+    def _failed(self, failure: Any) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("connecting failed", failure)
+
+    def _ended(self, _: object, task: Deferred[None]) -> None:
+        if self._task is task:
+            self._task = None
+
+    async def _connect(self) -> None:
+        delay = FIRST_RETRY
+        while True:
+            try:
+                grant, is_prototype = await self._bootstrap.start_session()
+            except BootstrapError as error:
+                self._report_trouble(error)
+                await deferLater(self._reactor, _retry_delay(error, delay))
+                delay = min(2 * delay, MAX_RETRY)
+            else:
+                self._trouble = ""
+                self._use(grant, is_prototype=is_prototype)
+                return
+
+    def _report_trouble(self, error: BootstrapError) -> None:
+        # An outage of days must not fill the log: only what is new is said.
+        if str(error) == self._trouble:
+            return
+        self._trouble = str(error)
+        if error.is_retryable:
+            self._log.warn("{error}; trying again until it works", error=str(error))
+        else:
+            self._log.error(
+                "{error}; trying again every {seconds:.0f} s",
+                error=str(error),
+                seconds=HOPELESS_RETRY,
+            )
+
+    def _use(self, grant: SessionGrant, *, is_prototype: bool) -> None:
+        invitation = self._configuration.invitation
+        codec = PacketCodec(
+            grant.session_id,
+            OuterWrapper(grant.master, grant.packet_size),
+            grant.session,
+            self._random_bytes,
+        )
+        configuration = ClassicConfiguration(
+            peer=PROTOTYPE if is_prototype else PUBLISHED, max_fragments=grant.max_fragments
+        )
+        link = self._link = self._make_link(grant)
+        self._grant = grant
+        self._driver = SessionDriver(
+            ClassicClientSession(codec, configuration, now=self._clocks.monotonic()),
+            link.carriers,
+            clock=self._reactor,
+            now=self._clocks.monotonic,
+            on_path=self._report_path,
+            on_silence=self._on_silence,
+        )
+        self._log.info(
+            "session {session_id} started with {server}{kind}",
+            session_id=grant.session_id,
+            server=invitation.authority,
+            kind=" (the prototype)" if is_prototype else "",
+        )
+        link.start(self._driver, invitation.host, invitation.port)
+        self._opener.use(self._driver)
+
+    def _make_link(self, grant: SessionGrant) -> Link:
+        if self._configuration.carrier == "tcp":
+            return TCPLink(self._reactor, packet_size=grant.packet_size)
+        return UDPLink(self._reactor)
+
+    def _report_path(self, path: Path | None) -> None:
+        if path is not None:
+            self._log.info("packets go by {path}", path=path)
+        elif self._driver is not None:
+            self._log.warn("the connection to the server is gone; dialling again")
+
+    # Losing one.
+
+    def _on_silence(self, seconds: float) -> None:
+        if self._link is not None:
+            self._link.renew()
+        if self._task is None:
+            self._begin(self._ask_for_life(seconds))
+
+    async def _ask_for_life(self, seconds: float) -> None:
+        grant = self._grant
+        try:
+            info = await self._bootstrap.server_info()
+        except BootstrapError as error:
+            self._report_trouble(error)
+            return
+        if grant is None or info.started == grant.started:
+            self._report_deaf_carrier(seconds)
+            return
+        self._log.warn(
+            "the server was started anew and has lost session {session_id}; starting another",
+            session_id=grant.session_id,
+        )
+        self._drop_session()
+        await self._connect()
+
+    def _report_deaf_carrier(self, seconds: float) -> None:
+        is_udp = isinstance(self._link, UDPLink)
+        trouble = (
+            f"the server answers over HTTPS, but not to packets by {self.path or 'any way'}"
+            + ("; if this stays so, UDP is blocked: try --carrier tcp" if is_udp else "")
+        )
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.warn("{trouble}", trouble=trouble)
+
+    def _drop_session(self) -> None:
+        driver, link = self._driver, self._link
+        self._opener.use(None)
+        self._driver = self._link = self._grant = None
+        if driver is not None:
+            driver.stop()
+        if link is not None:
+            stopping = link.stop()
+            self._stopping.append(stopping)
+            stopping.addBoth(lambda _: self._stopping.remove(stopping))
+
+
+def _retry_delay(error: BootstrapError, delay: float) -> float:
+    if isinstance(error, RateLimited):
+        return max(error.retry_after, delay)
+    return delay if error.is_retryable else HOPELESS_RETRY

@@ -1,0 +1,24 @@
+"""
+The two clocks of a service: one that only goes forward, one that people read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """
+    Where services take the time from; tests give their own.
+
+    The reactor's ``seconds()`` is neither: with epoll it is the wall clock, which jumps.
+
+    :ivar monotonic: seconds that only grow, whatever happens to the wall clock.
+    :ivar wall: Unix seconds.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time

@@ -1,0 +1,215 @@
+"""
+The server, assembled: state, HTTPS bootstrap, carriers, sessions, targets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.application.internet import TimerService
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from resip.bootstrap import certificates
+from resip.bootstrap.keystore import KeyStore
+from resip.bootstrap.resource import BootstrapResource
+from resip.bootstrap.servers import ServerPorts, write_local_invitation, write_server_ports
+from resip.bootstrap.site import bootstrap_factory
+from resip.bootstrap.state import StateDirectory
+from resip.carriers import tcp, udp
+from resip.carriers.channels import Channel
+from resip.carriers.interfaces import Carrier
+from resip.carriers.tcp import TCPCarrier
+from resip.carriers.udp import UDPCarrier
+from resip.core.errors import ResetCode, ResipError
+from resip.core.types import RandomBytes
+from resip.services.clock import Clocks
+from resip.services.errors import exit_on_user_error
+from resip.services.listening import Listeners
+from resip.services.sessions import ServerSessions
+from resip.tunnel.policy import DEFAULT_PATTERNS, Policy
+from resip.tunnel.targets import TargetConnector
+
+DEFAULT_HTTPS_PORT = 31265
+DEFAULT_PORT = 31266
+#: Seconds in which a revoked key loses its sessions.
+KEY_CHECK_INTERVAL = 1.0
+SILENCE_CHECK_INTERVAL = 60.0
+PROGRAM = "resip-server"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfiguration:
+    """
+    What the operator decides.
+
+    :ivar state: keys, certificates and the ports in use.
+    :ivar listen: addresses; empty means every one of this machine.
+    :ivar https_port: TCP, for the bootstrap; 0 means any.
+    :ivar port: UDP and TCP, for packets; 0 means any.
+    :ivar allow: patterns of targets for keys without a list of their own.
+    """
+
+    state: StateDirectory
+    listen: tuple[str, ...] = ()
+    https_port: int = DEFAULT_HTTPS_PORT
+    port: int = DEFAULT_PORT
+    allow: tuple[str, ...] = DEFAULT_PATTERNS
+
+
+class ServerService(MultiService):
+    """
+    Everything a server does, from start to stop.
+
+    :ivar https_port: the port in use, once started.
+    :ivar port: the port in use, once started.
+    :ivar sessions: of this run.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        configuration: ServerConfiguration,
+        *,
+        clocks: Clocks | None = None,
+        random_bytes: RandomBytes = os.urandom,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._configuration = configuration
+        self._clocks = clocks or Clocks()
+        self._policy = Policy(configuration.allow)
+        self._targets = TargetConnector(reactor)
+        self._carriers: dict[str, Carrier] = {}
+        self._listeners = Listeners(reactor, configuration.listen)
+        self._keystore: KeyStore | None = None
+        self._key_error = ""
+        self.https_port = 0
+        self.port = 0
+        self.sessions = ServerSessions(
+            self._carriers,
+            clock=reactor,
+            clocks=self._clocks,
+            random_bytes=random_bytes,
+            on_request=self._channel_requested,
+        )
+        for interval, function in (
+            (KEY_CHECK_INTERVAL, self._check_keys),
+            (SILENCE_CHECK_INTERVAL, self.sessions.end_silent),
+        ):
+            self._every(interval, function)
+
+    def privilegedStartService(self) -> None:
+        """
+        Read the state and open the ports; Twisted calls this before it gives up privileges.
+
+        :raises SystemExit: after one line that says what is wrong, and what helps.
+        """
+        with exit_on_user_error(self._log, PROGRAM):
+            self._open()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Say good-bye to clients and targets; fires when all sockets are closed.
+        """
+        stopping = super().stopService()  # type: ignore[no-untyped-call]
+        self.sessions.stop()
+        for carrier in self._carriers.values():
+            if isinstance(carrier, TCPCarrier):
+                carrier.close_all()
+        closing = [self._targets.stop(), self._listeners.close()]
+        if isinstance(stopping, Deferred):
+            closing.append(stopping)
+        return gatherResults(closing).addCallback(lambda _: None)
+
+    def _open(self) -> None:
+        state = self._configuration.state
+        identity = certificates.load_or_create(state, wall_clock=self._clocks.wall)
+        keystore = self._keystore = KeyStore(state, wall_clock=self._clocks.wall)
+        factory = TLSMemoryBIOFactory(
+            certificates.server_tls_options(identity),
+            isClient=False,
+            wrappedFactory=bootstrap_factory(self._make_resource(keystore), self._reactor),
+        )
+        self.https_port = self._listeners.listen_tcp(
+            self._configuration.https_port, factory, "--https-port"
+        )
+        self.port = self._listeners.listen_both(
+            self._configuration.port, self._make_udp, self._make_tcp(), "--port"
+        )
+        write_local_invitation(
+            state, keystore, identity, https_port=self.https_port, port=self.port
+        )
+        write_server_ports(state, ServerPorts(self.https_port, self.port, self.sessions.started))
+        self._log.info(
+            "listening for HTTPS on port {https_port}, for packets on UDP and TCP port {port}; "
+            "state in {state}; clients reach {allow}",
+            https_port=self.https_port,
+            port=self.port,
+            state=state.path,
+            allow=", ".join(self._configuration.allow),
+        )
+
+    def _make_resource(self, keystore: KeyStore) -> BootstrapResource:
+        return BootstrapResource(
+            authenticate=keystore.authenticate,
+            start_session=self.sessions.start_session,
+            started=self.sessions.started,
+            wall_clock=self._clocks.wall,
+            now=self._clocks.monotonic,
+        )
+
+    def _make_udp(self) -> UDPCarrier:
+        count = sum(isinstance(carrier, UDPCarrier) for carrier in self._carriers.values())
+        name = f"{udp.CARRIER_NAME}-{count + 1}" if count else udp.CARRIER_NAME
+        carrier = UDPCarrier(self.sessions.receive_datagram, name)
+        self._carriers[name] = carrier
+        return carrier
+
+    def _make_tcp(self) -> TCPCarrier:
+        carrier = TCPCarrier(
+            self.sessions.receive_datagram,
+            packet_size=self.sessions.packet_size,
+            clock=self._reactor,
+            on_closed=self.sessions.path_closed,
+            on_writable=self.sessions.path_writable,
+        )
+        self._carriers[tcp.CARRIER_NAME] = carrier
+        return carrier
+
+    def _every(self, interval: float, function: Callable[[], None]) -> None:
+        timer = TimerService(interval, function)
+        timer.clock = self._reactor
+        timer.setServiceParent(self)
+
+    def _channel_requested(self, channel: Channel, key_name: str) -> None:
+        record = None if self._keystore is None else self._keystore.get(key_name)
+        if record is None:
+            channel.refuse(ResetCode.REFUSED)
+            return
+        policy = self._policy if record.allow is None else Policy(record.allow)
+        self._targets.channel_requested(channel, policy, key_name)
+
+    def _check_keys(self) -> None:
+        keystore = self._keystore
+        if keystore is None:
+            return
+        try:
+            has_changed = keystore.reload_if_changed()
+        except ResipError as error:
+            # The keys of before stay valid: a damaged file must not lock everybody out.
+            if str(error) != self._key_error:
+                self._log.error("{error}; the keys of before stay valid", error=str(error))
+            self._key_error = str(error)
+            return
+        self._key_error = ""
+        if has_changed:
+            self.sessions.end_sessions_of(lambda name: keystore.get(name) is not None)

@@ -1,0 +1,88 @@
+"""
+``twistd resip-server``: its options, and the service that they describe.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from resip.bootstrap.state import StateDirectory, default_state_directory
+from resip.services.server import (
+    DEFAULT_HTTPS_PORT,
+    DEFAULT_PORT,
+    ServerConfiguration,
+    ServerService,
+)
+from resip.taps.options import Setting, SettingsOptions
+from resip.tunnel.policy import DEFAULT_PATTERNS, PolicyError, parse_pattern
+
+
+class Options(SettingsOptions):
+    """
+    Options of the server. Without any it is reachable from everywhere and reaches only itself.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "The far end of the tunnel: clients with an invitation (see 'resip invite') connect to it, "
+        "and it connects on to the targets that --allow names."
+    )
+
+    settings: ClassVar = (
+        Setting("state", "directory of keys and certificates"),
+        Setting("listen", "address to listen on, repeatable; default: all", is_repeatable=True),
+        Setting("https-port", "TCP port of the bootstrap", int, DEFAULT_HTTPS_PORT),
+        Setting("port", "UDP and TCP port of the packets", int, DEFAULT_PORT),
+        Setting(
+            "allow",
+            "target that clients may reach, repeatable: host, address, CIDR, *.domain, each with "
+            "or without :port; * or internet; default: loopback only",
+            default=DEFAULT_PATTERNS,
+            is_repeatable=True,
+        ),
+        Setting("classic", "speak the classic dialect", bool, False),
+    )
+
+    def postOptions(self) -> None:
+        """
+        Check what can be checked before anything is opened.
+        """
+        super().postOptions()
+        for name in ("https-port", "port"):
+            if not 0 <= self[name] <= 0xFFFF:
+                raise usage.UsageError(f"--{name} is a port, 0 to 65535, not {self[name]}")
+        for pattern in self["allow"]:
+            try:
+                parse_pattern(pattern)
+            except PolicyError as error:
+                raise usage.UsageError(f"--allow: {error}") from None
+
+
+def state_directory(option: str | None) -> StateDirectory:
+    """
+    The state directory that an option names, or the default one of this user.
+    """
+    if option is not None:
+        return StateDirectory(Path(option))
+    return StateDirectory(default_state_directory(os.environ, os.getuid()))
+
+
+def makeService(options: Options) -> IService:
+    """
+    The server that the options describe; ``twistd`` calls this.
+    """
+    from twisted.internet import reactor
+
+    configuration = ServerConfiguration(
+        state=state_directory(options["state"]),
+        listen=tuple(options["listen"]),
+        https_port=options["https-port"],
+        port=options["port"],
+        allow=tuple(options["allow"]),
+    )
+    return ServerService(reactor, configuration)
