@@ -1,5 +1,8 @@
 """
 The client of the session API, and the first contact with a classic server.
+
+Twisted's own HTTP agent is all that is wanted: it follows no redirect (the key is for one server
+alone), unpacks nothing, keeps no cookie, and takes an IPv6 address for a host.
 """
 
 from __future__ import annotations
@@ -9,17 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from OpenSSL import SSL
-from treq.client import HTTPClient
 from twisted.internet import defer, error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IConsumer, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from resip import __version__
@@ -150,14 +152,11 @@ class BootstrapClient:
             }
         )
         try:
-            response = await HTTPClient(self._agent_factory(verifier)).request(
-                method,
-                f"https://{self._invitation.authority}{path}",
-                headers=headers,
-                data=body,
-                allow_redirects=False,  # the key is for this server alone
-                unbuffered=True,
-                reactor=self._reactor,
+            response = await self._agent_factory(verifier).request(
+                method.encode("ascii"),
+                f"https://{self._invitation.authority}{path}".encode("ascii"),
+                headers,
+                None if body is None else _BytesProducer(body),
             )
             content = await _read_body(response, self._invitation.authority)
         except Exception as problem:
@@ -170,8 +169,8 @@ class BootstrapClient:
         )
 
     def _make_agent(self, verifier: PinnedVerifier) -> IAgent:
-        pool = HTTPConnectionPool(self._reactor, persistent=False)  # type: ignore[no-untyped-call]
-        agent: IAgent = Agent(  # type: ignore[no-untyped-call]
+        pool = HTTPConnectionPool(self._reactor, persistent=False)
+        agent: IAgent = Agent(
             self._reactor, contextFactory=verifier, connectTimeout=CONNECT_TIMEOUT, pool=pool
         )
         return agent
@@ -271,6 +270,30 @@ class _HandshakeWatch(Protocol):
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
 
+@implementer(IBodyProducer)
+class _BytesProducer:
+    """
+    A request body in one piece; Twisted's own takes turns of the global reactor for it.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return defer.succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
+
+
 class _BodyReader(Protocol):
     """
     Collects a body up to :data:`MAX_REPLY_SIZE`.
@@ -345,6 +368,11 @@ def _explain(problem: Exception, verifier: ChainVerifier, authority: str) -> Exc
     if isinstance(cause, error.DNSLookupError):
         return Unreachable(
             f"the name in {authority} cannot be resolved: check the name and the network"
+        )
+    if isinstance(cause, ValueError):  # the host, for all else is checked before
+        return BootstrapError(
+            f"{authority} is no name that can be looked up: ask for an invitation with another "
+            "host ('resip invite --host')"
         )
     if isinstance(cause, error.TimeoutError):
         return Unreachable(

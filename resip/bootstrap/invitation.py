@@ -40,7 +40,10 @@ MAX_LENGTH = 2048
 MAX_API_KEY_LENGTH = 512
 
 _ASK_AGAIN = "ask whoever runs the server for a new one ('resip invite')"
-_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?"
+)
 _LINE = re.compile(
     r"(?P<scheme>[a-z+]+)://(?P<user>[^@/?#\[\]]*)@"
     r"(?:\[(?P<address>[^\[\]@/?#]*)\]|(?P<host>[^:@/?#\[\]]*)):(?P<port>[0-9]*)\?(?P<query>[^#]*)"

@@ -179,7 +179,7 @@ class ChainVerifier:
         if where & SSL.SSL_CB_HANDSHAKE_DONE and self._chain is None:
             if self._error is None:
                 self._error = self.untrusted("no certificate was presented")
-            reason = Failure(self._error)  # type: ignore[no-untyped-call]
+            reason = Failure(self._error)
             connection.get_app_data().failVerification(reason)
 
 

@@ -42,9 +42,7 @@ def bootstrap_factory(resource: IResource, clock: IReactorTime) -> Factory:
 
     :param clock: for the timeouts.
     """
-    site: Any = _QuietSite(  # type: ignore[no-untyped-call]
-        resource, _BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock
-    )
+    site: Any = _QuietSite(resource, _BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock)
     return ConnectionLimits(site, clock)
 
 

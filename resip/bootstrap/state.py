@@ -138,23 +138,6 @@ class StateDirectory:
             raise StateError(f"{path} is larger than any file of resip: move it away")
         return content
 
-    def read_text(self, name: str) -> str | None:
-        """
-        Like :meth:`read`, for ASCII text.
-
-        :raises StateError: when it cannot be read or holds anything but ASCII.
-        """
-        content = self.read(name)
-        if content is None:
-            return None
-        try:
-            return content.decode("ascii")
-        except UnicodeDecodeError as error:
-            raise StateError(
-                f"{self.path_of(name)} is damaged, it holds bytes that are no text: "
-                "restore it from a backup, or move it away"
-            ) from error
-
     def write(self, name: str, content: bytes) -> None:
         """
         Replace the file ``name`` as a whole. After a failure, a kill or a power cut the old

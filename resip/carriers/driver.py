@@ -2,8 +2,8 @@
 Joins a session to carriers, to the clock, and to the users of its channels.
 
 Every input ends in the same turn: deliver what the session reports, send what it wants to
-send, and wake up when it asks to. Turns are folded: any number of inputs within one iteration
-of the reactor lead to one.
+send, and wake up when it asks to. The first input after a pause is acted on at once, since
+somebody may wait for the answer; those that follow closely are folded into one turn.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from resip.core.types import Path, Target
 #: Seconds to the next look at a session whose carrier takes nothing: the carrier itself
 #: calls back when it does, so this only bounds the damage of a mistake.
 BLOCKED_INTERVAL = 0.05
+#: Inputs within so many seconds of the last turn are folded into the next. Under load this
+#: makes batches; an echo over loopback takes a quarter less time than if all were folded.
+FOLD_INTERVAL = 0.0005
 
 
 class SessionChannel:
@@ -124,6 +127,7 @@ class SessionDriver:
         self._channels: dict[int, SessionChannel] = {}
         self._is_turning = False
         self._is_stopped = False
+        self._last_turn_time = -FOLD_INTERVAL
         self._turn_call: IDelayedCall | None = None
         self._timer_call: IDelayedCall | None = None
         self._deadline: float | None = None
@@ -152,7 +156,7 @@ class SessionDriver:
             return False
         is_authentic = self.session.receive_datagram(data, path, now=self._now())
         if is_authentic:
-            self.turn_soon()
+            self.input_received()
         return is_authentic
 
     def use_path(self, path: Path) -> None:
@@ -216,6 +220,9 @@ class SessionDriver:
         accepted = 0
         with suppress(ChannelError):
             accepted = self.session.write(channel_id, data, now=self._now())
+        if self._is_rested() and not self._is_turning:
+            # Only send: events would reach users that are in the middle of this very call.
+            self._send()
         self.turn_soon()
         return accepted
 
@@ -259,6 +266,15 @@ class SessionDriver:
 
     # The turn.
 
+    def input_received(self) -> None:
+        """
+        The session took a packet: act on it now, or together with those that follow.
+        """
+        if self._is_rested() and not self._is_turning and not self._is_stopped:
+            self._turn()
+        else:
+            self.turn_soon()
+
     def turn_soon(self) -> None:
         """
         Something changed: take a turn in the reactor's next iteration.
@@ -266,8 +282,14 @@ class SessionDriver:
         if self._turn_call is None and not self._is_turning and not self._is_stopped:
             self._turn_call = self._clock.callLater(0, self._turn)
 
+    def _is_rested(self) -> bool:
+        return self._now() - self._last_turn_time > FOLD_INTERVAL
+
     def _turn(self) -> None:
+        if self._turn_call is not None and self._turn_call.active():
+            self._turn_call.cancel()
         self._turn_call = None
+        self._last_turn_time = self._now()
         self._is_turning = True
         try:
             self._deliver_events()
@@ -311,8 +333,7 @@ class SessionDriver:
     def _on_timer(self) -> None:
         # The reactor's clock is not ours: only our own says whether the deadline has passed.
         self.session.handle_timer(now=self._now())
-        if self._turn_call is None:
-            self._turn()
+        self._turn()
 
     # Events.
 

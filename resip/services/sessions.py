@@ -119,7 +119,7 @@ class ServerSessions:
         session = self._endpoint.receive_datagram(data, path, now=self._clocks.monotonic())
         if session is None:
             return False
-        self._drivers[session.session_id].turn_soon()
+        self._drivers[session.session_id].input_received()
         return True
 
     def path_closed(self, path: Path) -> None:

@@ -20,6 +20,7 @@ Both directions have back-pressure and end on their own::
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, cast
@@ -116,7 +117,7 @@ class StreamAttachment(TwistedProtocol):
         self._became_writable = False
         self._has_local_ended = False
         self._has_sent_end = False
-        self._rest = b""
+        self._rest: deque[bytes] = deque()
         # channel -> socket
         self._is_socket_full = False
         self._has_far_ended = False
@@ -185,7 +186,7 @@ class StreamAttachment(TwistedProtocol):
         Bytes from the socket for the channel.
         """
         if self._channel is not None:
-            self._rest += data
+            self._rest.append(data)
             self._write_rest()
 
     def readConnectionLost(self) -> None:
@@ -233,7 +234,7 @@ class StreamAttachment(TwistedProtocol):
 
     def stopProducing(self) -> None:
         """
-        The socket is closing; ``connectionLost`` follows and does the work.
+        The connection is lost; ``connectionLost`` follows and does the work.
         """
 
     # -- What the channel calls.
@@ -310,12 +311,14 @@ class StreamAttachment(TwistedProtocol):
         while self._rest and self._channel is not None:
             self._became_writable = False
             self._is_writing = True
-            accepted = self._channel.write(self._rest)
+            data = self._rest.popleft()
+            accepted = self._channel.write(data)
             self._is_writing = False
-            self._rest = self._rest[accepted:]
-            if self._rest and not self._became_writable:
-                self._pause_reading()
-                return
+            if accepted < len(data):
+                self._rest.appendleft(data[accepted:])
+                if not self._became_writable:
+                    self._pause_reading()
+                    return
         if self._has_local_ended:
             self._send_end()
         else:
@@ -361,7 +364,7 @@ class StreamAttachment(TwistedProtocol):
 
     def _forget_channel(self) -> None:
         self._channel = None
-        self._rest = b""
+        self._rest.clear()
         self._unconsumed = 0
 
     def _check_over(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,15 +83,17 @@ class Canned(Resource):
     isLeaf = True
 
     def __init__(self, status: int, body: bytes | None, **headers: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.status = status
         self.body = body
         self.headers = headers
+        self.request_count = 0
 
     def render(self, request: Request) -> bytes | int:
         """
         The one reply.
         """
+        self.request_count += 1
         request.setResponseCode(self.status)
         for name, value in self.headers.items():
             request.responseHeaders.setRawHeaders(name.replace("_", "-"), [value])
@@ -111,7 +114,10 @@ class MemoryTests(SynchronousTestCase):
         return BootstrapClient(
             clock or Clock(),
             make_invitation(secret=secret),
-            agent_factory=lambda _: cast(IAgent, RequestTraversalAgent(resource)),
+            agent_factory=lambda _: cast(
+                IAgent,
+                RequestTraversalAgent(resource),
+            ),
         )
 
     def refusal(self, resource: Resource, error: type[BootstrapError]) -> Any:
@@ -126,9 +132,7 @@ class MemoryTests(SynchronousTestCase):
         Client and server agree on the session for both hashes, and know each other as resip.
         """
         for hash_name in HashName:
-            starting = Deferred.fromCoroutine(
-                self.client(make_resource()).start_session(hash_name)
-            )
+            starting = Deferred.fromCoroutine(self.client(make_resource()).start_session(hash_name))
             grant, is_prototype = self.successResultOf(starting)
             self.assertEqual(grant, make_grant(hash_name, session_id=0))
             self.assertFalse(is_prototype)
@@ -202,12 +206,12 @@ class MemoryTests(SynchronousTestCase):
 
     def test_reply_is_bounded(self) -> None:
         """
-        A reply beyond the limit is not collected, plain or compressed.
+        A reply beyond the limit is not collected, and a compressed one not unpacked.
         """
         self.assertIn("65536", str(self.refusal(Canned(200, b" " * 65537), NotAResipServer)))
         packed = gzip.compress(b" " * 10_000_000)
         resource = Canned(200, packed, content_encoding="gzip")
-        self.assertIn("65536", str(self.refusal(resource, NotAResipServer)))
+        self.assertIn("JSON", str(self.refusal(resource, NotAResipServer)))
 
     def test_silent_server_times_out(self) -> None:
         """
@@ -318,16 +322,40 @@ class LoopbackTests(TestCase):
         self.assertFalse(is_prototype)
         self.assertEqual(await client.server_info(), ServerInfo(1, 2))
 
+    async def test_ipv6_address(self) -> None:
+        """
+        An invitation to an IPv6 address is followed.
+        """
+        endpoint = SSL4ServerEndpoint(
+            reactor, 0, server_tls_options(self.identity), interface="::1"
+        )
+        factory = bootstrap_factory(make_resource(), cast(Any, reactor))
+        port = await self.listen_with(endpoint, factory)
+        invitation = replace(make_invitation(port, pin=self.identity.pin), host="::1")
+        self.assertEqual(await BootstrapClient(reactor, invitation).server_info(), ServerInfo(1, 2))
+        contact = await fetch_first_contact(reactor, "::1", port)
+        self.assertEqual(contact.root_pin, self.identity.pin)
+
     async def test_wrong_pin_is_final(self) -> None:
         """
         Another server's pin ends in PinMismatch, which says what to do, and no request arrives.
         """
-        port = await self.listen(Canned(500, b""))
+        resource = Canned(500, b"")
+        port = await self.listen(resource)
         client = BootstrapClient(reactor, make_invitation(port))
         error = await self.failure_of(client.server_info())
         self.assertIsInstance(error, PinMismatch)
         self.assertFalse(error.is_retryable)
         self.assertIn(f"127.0.0.1:{port} is not the one the invitation is for", str(error))
+        self.assertEqual(resource.request_count, 0)
+
+    async def test_impossible_name(self) -> None:
+        """
+        A host that no resolver takes is told apart from a server that is away.
+        """
+        invitation = replace(make_invitation(1), host="ab--cd.example.org")
+        error = await self.failure_of(BootstrapClient(reactor, invitation).server_info())
+        self.assertIn("no name that can be looked up", str(error))
 
     async def test_nobody_listens(self) -> None:
         """
@@ -389,6 +417,7 @@ class LoopbackTests(TestCase):
         self.assertEqual(contact.leaf_fingerprint, certificate_fingerprint(self.identity.leaf))
         fingerprint = contact.leaf_fingerprint.hex(":").upper()
         self.assertIn(fingerprint, contact.lines[0])
+        self.assertEqual(asked.request_count, 0)
 
     async def test_classic_join_then_session(self) -> None:
         """

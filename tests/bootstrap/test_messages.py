@@ -4,6 +4,7 @@ Tests for :mod:`resip.bootstrap.messages`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -151,10 +152,9 @@ class SessionGrantTests(SynchronousTestCase):
         """
         A reply with one strange field is either a grant or a BootstrapError.
         """
-        try:
-            SessionGrant.from_json(changed(path, value), HashName.SHA1)
-        except BootstrapError:
-            pass
+        body = changed(path, value)
+        with contextlib.suppress(BootstrapError):
+            SessionGrant.from_json(body, HashName.SHA1)
 
     def test_deep_nesting_is_refused(self) -> None:
         """

@@ -15,6 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 
+from resip.bootstrap import pinning
 from resip.bootstrap.certificates import spki_hash
 from resip.bootstrap.errors import CertificateExpired, NotAResipServer, PinMismatch
 from resip.bootstrap.invitation import Invitation
@@ -41,6 +42,9 @@ class Impatient(Protocol):
     """
 
     def connectionMade(self) -> None:
+        """
+        Write.
+        """
         assert self.transport is not None
         self.transport.write(SECRET_REQUEST)
 
@@ -54,6 +58,9 @@ class Recorder(Protocol):
         self.received = b""
 
     def dataReceived(self, data: bytes) -> None:
+        """
+        Remember.
+        """
         self.received += data
 
 
@@ -267,9 +274,17 @@ class PinnedVerifierTests(SynchronousTestCase):
             connect(verifier, options)
             self.assertIsNotNone(verifier.chain)
 
-    def test_certificate_that_cannot_be_parsed_is_refused(self) -> None:
+    def test_failure_while_judging_is_a_refusal(self) -> None:
         """
-        A certificate that makes the name check fail in any way is refused, without a traceback.
+        Should judging a certificate itself fail, the certificate is refused and the log says why.
+        """
+        self.patch(pinning, "spki_hash", lambda _: 1 / 0)
+        self.assert_refused(presenting(self.leaf_key, self.leaf, self.root))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_certificate_with_an_impossible_name_is_refused(self) -> None:
+        """
+        A name that no matching rule covers is refused, without a traceback.
         """
         leaf = make_certificate(
             subject="leaf",

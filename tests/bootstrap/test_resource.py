@@ -5,7 +5,7 @@ Tests for :mod:`resip.bootstrap.resource` and :mod:`resip.bootstrap.site`, over 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import connectionDone as CLOSED
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip import __version__
@@ -50,7 +50,7 @@ class Transport(StringTransport):
     """
 
     def __init__(self, host: str = "192.0.2.7") -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", host, 5000))
+        super().__init__(peerAddress=IPv4Address("TCP", host, 5000))  # type: ignore[no-untyped-call]
         self.is_aborted = False
 
     def abortConnection(self) -> None:
@@ -102,7 +102,7 @@ class ServerFixture:
         protocol, transport = self.connect(host)
         protocol.dataReceived(data)
         protocol.connectionLost(CLOSED)
-        return transport.value()
+        return bytes(transport.value())
 
     def ask(
         self,
@@ -176,8 +176,9 @@ class AuthenticationTests(SynchronousTestCase):
         A key in an address is not logged, nor anything else of a request.
         """
         events: list[Any] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        observer = cast(ILogObserver, events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.server.ask(INFO + b"?apikey=" + API_KEY.encode(), key="")
         self.server.ask(START, body=b'{"hash":"sha1"}')
         self.assertNotIn(API_KEY, repr(events))
@@ -201,9 +202,7 @@ class CallTests(SynchronousTestCase):
         """
         status, headers, document = self.server.ask(INFO)
         self.assertEqual(status, 200)
-        self.assertEqual(
-            document, {"success": True, "started": 1700000000, "current": 1700000009}
-        )
+        self.assertEqual(document, {"success": True, "started": 1700000000, "current": 1700000009})
         self.assertEqual(headers[b"content-type"], b"application/json")
         self.assertEqual(headers[b"server"], f"resip/{__version__}".encode())
         self.assertIn(b"content-length", headers)
@@ -379,9 +378,7 @@ class BoundTests(SynchronousTestCase):
         A body that does not say its length is cut off where it passes the limit.
         """
         protocol, transport = self.server.connect()
-        protocol.dataReceived(
-            START + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        protocol.dataReceived(START + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
         for _ in range(MAX_BODY_SIZE // 0x1000):
             protocol.dataReceived(chunk)

@@ -56,9 +56,7 @@ class DefaultStateDirectoryTests(SynchronousTestCase):
             default_state_directory({**home, "XDG_STATE_HOME": "/x"}, 7), Path("/x/resip")
         )
         for environ in (home, {**home, "XDG_STATE_HOME": "x"}):
-            self.assertEqual(
-                default_state_directory(environ, 7), Path("/h/.local/state/resip")
-            )
+            self.assertEqual(default_state_directory(environ, 7), Path("/h/.local/state/resip"))
 
     def test_no_home_is_an_error_with_a_cure(self) -> None:
         """
@@ -119,9 +117,9 @@ class StateDirectoryTests(SynchronousTestCase):
         """
         self.state.write("f", b"old")
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with patch.object(os, "fsync", side_effect=full):
-            with self.assertRaisesRegex(StateError, "f .*No space left.*free some space"):
-                self.state.write("f", b"new")
+        cure = "f .*No space left.*free some space"
+        with patch.object(os, "fsync", side_effect=full), self.assertRaisesRegex(StateError, cure):
+            self.state.write("f", b"new")
         self.assertEqual(self.state.read("f"), b"old")
         self.assertEqual(os.listdir(self.path), ["f"])
 
@@ -165,14 +163,6 @@ class StateDirectoryTests(SynchronousTestCase):
         self.state.write("f", b"1234")
         with self.assertRaisesRegex(StateError, "larger"):
             self.state.read("f")
-
-    def test_damaged_text_is_named(self) -> None:
-        """
-        Bytes that are no text are an error that names the file.
-        """
-        self.state.write("f", b"\xff\x00")
-        with self.assertRaisesRegex(StateError, "f is damaged"):
-            self.state.read_text("f")
 
     def test_version_changes_with_every_write(self) -> None:
         """
@@ -236,14 +226,11 @@ class StateDirectoryTests(SynchronousTestCase):
         A user who may not read or write is told as whom to run.
         """
         self.state.write("f", b"x")
-        for path in self.path.parents:
-            if os.access(path, os.W_OK) and "_trial" in path.name or "trial" in path.name:
-                path.chmod(0o755)
         script = (
             "import os, sys; from pathlib import Path;"
             "from resip.bootstrap.state import StateDirectory;"
             "from resip.bootstrap.errors import StateError;"
-            "os.setuid(4711); state = StateDirectory(Path(sys.argv[1]));"
+            "state = StateDirectory(Path(sys.argv[1])); os.setuid(4711);"
             "outcomes = []\n"
             "for attempt in (lambda: state.read('f'), lambda: state.write('f', b'y')):\n"
             "    try: attempt()\n"

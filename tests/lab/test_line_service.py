@@ -152,8 +152,9 @@ class LineServerTests(SynchronousTestCase):
         What is asked for behind a file is answered behind it.
         """
         self.assertEqual(self.send(b"FILE 5\nLOGIN\n"), [])
-        self.clock.pump([0.0] * 3)
+        self.clock.pump([1.0] * 3)
         for _ in range(2):
+            assert self.transport.producer is not None
             self.transport.producer.resumeProducing()
         header, rest = self.transport.value().split(b"\n", 1)
         self.assertTrue(header.startswith(b"5 "))
@@ -164,9 +165,10 @@ class LineServerTests(SynchronousTestCase):
         A large file is computed in many turns, and no longer than its client stays.
         """
         self.assertEqual(self.send(f"FILE {MAX_FILE_SIZE}\n".encode()), [])
-        self.clock.advance(0)
+        self.clock.pump([1.0] * 3)
+        self.assertNotEqual(self.clock.getDelayedCalls(), [])
         self.protocol.connectionLost()
-        self.clock.pump([0.0] * 3)
+        self.clock.advance(1.0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -199,13 +201,12 @@ class LineClientTests(SynchronousTestCase):
         """
         A block ends at its limit, and a line may follow in the same packet.
         """
-        first, lines = self.client.read_line(), []
-        first.addCallback(lines.append)
+        first = self.client.read_line()
         self.client.dataReceived(b"size\nabcdeline\n")
-        lines.append(self.successResultOf(self.client.read_block(3)))
-        lines.append(self.successResultOf(self.client.read_block(2)))
-        lines.append(self.successResultOf(self.client.read_line()))
-        self.assertEqual(lines, [b"size", b"abc", b"de", b"line"])
+        self.assertEqual(self.successResultOf(first), b"size")
+        self.assertEqual(self.successResultOf(self.client.read_block(3)), b"abc")
+        self.assertEqual(self.successResultOf(self.client.read_block(2)), b"de")
+        self.assertEqual(self.successResultOf(self.client.read_line()), b"line")
 
     def test_lost_connection(self) -> None:
         """

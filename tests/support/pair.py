@@ -15,6 +15,8 @@ from resip.lab.pair import Host, SimulatedPair
 
 #: 50 ms in each direction, and nothing else wrong.
 PLAIN = LinkConditions(delay=0.05)
+#: Everything goes wrong, and often.
+BAD = LinkConditions(delay=0.05, jitter=0.05, loss=0.2, duplicate=0.1, reorder=0.1)
 
 TCP_TARGET = Target(Protocol.TCP, "server.example", 10_000)
 UDP_TARGET = Target(Protocol.UDP, "server.example", 10_000)

@@ -24,6 +24,9 @@ from resip.core.events import (
     PathChanged,
 )
 from resip.core.types import Path, Protocol, Target
+from resip.lab.link import LinkConditions
+from resip.lab.pair import SimulatedPair
+from tests.support.pair import PLAIN, make_pair
 
 #: Bytes of a channel that may be written and not yet consumed by the far side.
 WINDOW = 4096
@@ -253,3 +256,10 @@ class ToySession:
         elif kind is Kind.RESET:
             del self._channels[channel_id]
             self._events.append(ChannelReset(channel_id, ResetCode(body[0])))
+
+
+def make_toy_pair(conditions: LinkConditions = PLAIN, *, seed: int = 1) -> SimulatedPair:
+    """
+    Two toys, joined.
+    """
+    return make_pair(ToySession(is_client=True), ToySession(is_client=False), conditions, seed=seed)

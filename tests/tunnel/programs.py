@@ -59,6 +59,7 @@ class Program(Protocol):
         self.is_connected = False
         self.has_heard_end = False
         self.lost_reason: Failure | None = None
+        self._has_ended = False
         self._echoes = echoes
 
     @property
@@ -91,11 +92,21 @@ class Program(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        Note it; an echo ends too.
+        Note it; an echo ends too, and so does a program that had ended before.
         """
         self.has_heard_end = True
-        if self._echoes:
+        if self._echoes or self._has_ended:
             self.tcp.loseConnection()
+
+    def end(self) -> None:
+        """
+        Say no more, and close when the other side has ended too.
+        """
+        self._has_ended = True
+        if self.has_heard_end:
+            self.tcp.loseConnection()
+        else:
+            self.tcp.loseWriteConnection()
 
     def writeConnectionLost(self) -> None:
         """

@@ -183,13 +183,15 @@ class LossTests(StreamTestCase):
 
     def test_a_socket_at_its_end_is_not_read_again(self) -> None:
         """
-        The channel becoming writable does not resume a socket that has ended.
+        Neither a writable nor an opened channel resumes a socket that has ended.
         """
         self.far.consumes = False
         self.attachment.dataReceived(bytes(150))
         self.attachment.readConnectionLost()
         self.far_channel.consume(100)
         self.turn()
+        self.attachment.channel_opened()
+        self.assertFalse(self.attachment.is_reading)
         self.assertEqual(self.transport.producerState, "paused")
 
     def test_a_reset_socket_resets_the_channel(self) -> None:

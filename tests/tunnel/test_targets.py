@@ -5,6 +5,7 @@ Tests for :mod:`resip.tunnel.targets`.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from resip.core.errors import ResetCode
 from resip.core.types import Protocol, Target
@@ -126,6 +127,29 @@ class TargetTests(TunnelTestCase):
         self.link.later(channel.reset)
         await eventually(lambda: programs.connections and programs.connections[0].was_reset)
         await eventually(lambda: self.connector.connections == 0)
+
+    async def test_last_words_of_a_server(self) -> None:
+        """
+        What a server said before it closed arrives, although the client still writes to it.
+        """
+        programs, port = self.serve()
+        user = RecordingUser()
+        user.consumes = False
+        channel = user.channel = self.link.open_channel(
+            Target(Protocol.TCP, "127.0.0.1", port), user
+        )
+        await eventually(lambda: programs.connections and programs.connections[0].is_connected)
+        programs.connections[0].tcp.write(bytes(300_000))
+        programs.connections[0].tcp.loseConnection()
+        await eventually(lambda: programs.connections[0].lost_reason)
+        user.consumes = True
+        channel.consume(len(user.received))
+        for _ in range(3):
+            await eventually(lambda: len(user.received) == 300_000)
+            channel.write(b"more and more")
+            await deferLater(self.reactor, 0.01)
+        self.assertEqual(user.heard[-1], "ended")
+        self.assertEqual(len(user.received), 300_000)
 
     async def test_stopping_while_resolving(self) -> None:
         """

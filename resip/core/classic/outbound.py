@@ -209,7 +209,7 @@ class Outbound:
         Act on passed deadlines; returns whether the peer missed one.
         """
         probes = self.recovery.handle_timer(now=now)
-        self._probes += probes
+        self._probes = max(self._probes, probes)
         for flow in self._stalled.values():
             if now < flow.stall.probe_time:
                 continue
@@ -225,8 +225,8 @@ class Outbound:
         Ask the peer at once, whatever was scheduled.
         """
         self.recovery.restart_probing(now=now)
-        self._probes += self.recovery.probe(now=now) if self.recovery.in_flight else 0
-        self.recovery.probe_count = 0
+        if self.waits_for_peer:
+            self._probes = self.recovery.probe(now=now)
 
     def _on_progress(self, flow: Flow, *, now: float) -> None:
         flow.stall.on_progress(now=now)
@@ -244,6 +244,8 @@ class Outbound:
 
     def _budget(self, now: float) -> int:
         recovery = self.recovery
+        if recovery.probe_count:
+            return 0  # only probes, until one is answered
         if self.is_reliable:
             return RELIABLE_WINDOW - len(recovery.in_flight)
         rate = recovery.congestion.pacing_rate
@@ -280,7 +282,10 @@ class Outbound:
             return
         patience = self.recovery.rtt.probe_timeout(self._configuration.peer.ack_delay)
         flow.stall.on_repetition(
-            session_progress_time=self._progress_time, patience=patience, now=now
+            last_number=flow.sender.last_number,
+            session_progress_time=self._progress_time,
+            patience=patience,
+            now=now,
         )
         if flow.stall.is_stalled:
             self._stalled[flow.channel_id] = flow
@@ -311,10 +316,10 @@ class Outbound:
         return packet.packet
 
     def _note_limits(self, count: int, *, now: float) -> None:
-        wants_more = bool(self._bulk or self._urgent or self.recovery.next_lost())
         recovery = self.recovery
+        wants_more = bool(self._bulk or self._urgent or recovery.next_lost())
         self._is_app_limited = not wants_more
-        if not wants_more:
+        if not wants_more or recovery.probe_count:
             return
         if count >= BURST:
             self._pacing_time = now

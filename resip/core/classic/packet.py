@@ -14,7 +14,7 @@ All integers are big-endian. The random bytes of O fill it up to 32 bytes more t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 from resip.core.classic.cipher import BLOCK_SIZE, CipherKeys, DoubleCipher, SessionKeys, Signer
@@ -36,9 +36,11 @@ PACKET_TYPE = 0
 _HEADER_SIZE = 6
 
 
-class Flag(IntFlag):
+class Flag(IntEnum):
     """
-    The flags byte of the inner packet; the other bits hold two integer sizes.
+    Bits of the inner packet's flags byte; its other bits hold two integer sizes.
+
+    Not an ``IntFlag``, whose operators make objects: they cost 4 % of a bulk transfer.
     """
 
     FROM_SERVER = 0x80

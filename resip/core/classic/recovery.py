@@ -21,6 +21,9 @@ PROBES = 4
 #: Probes get fewer once so many timeouts in a row brought nothing: the path is down.
 PROBES_DURING_OUTAGE = 2
 OUTAGE_TIMEOUTS = 3
+#: Timeouts before the time between them doubles: at 30 % loss in each direction half of all
+#: probes bring nothing, which says little about congestion.
+PATIENT_TIMEOUTS = 3
 #: Longest time between probes, for the first hour of an outage and afterwards. Seconds.
 MAX_PROBE_INTERVAL = 2.0
 MAX_LATE_PROBE_INTERVAL = 10.0
@@ -50,6 +53,13 @@ class Recovery:
         self._loss_time: float | None = None
         self._probe_base: float | None = None
         self._outage_started: float | None = None
+
+    @property
+    def is_probing(self) -> bool:
+        """
+        Nothing was acknowledged since a timeout, and something waits to be.
+        """
+        return self.probe_count > 0 and self.next_lost() is not None
 
     def on_sent(self, packet: SentPacket, *, now: float) -> None:
         """
@@ -177,7 +187,7 @@ class Recovery:
         """
         if self._loss_time is not None:
             return self._loss_time
-        if not self.in_flight or self._probe_base is None:
+        if self._probe_base is None or not (self.in_flight or self.is_probing):
             return None
         return self._probe_base + self._probe_interval(self._probe_base)
 
@@ -198,18 +208,18 @@ class Recovery:
 
     def probe(self, *, now: float) -> int:
         """
-        Put the oldest packets up for repetition, to learn whether the path works.
+        Put everything up for repetition and say how much of it to send at once, as probes.
         """
         if self._outage_started is None:
             self._outage_started = now
         limit = PROBES if self.probe_count < OUTAGE_TIMEOUTS else PROBES_DURING_OUTAGE
         self.probe_count += 1
         self._probe_base = now
-        oldest = list(self.in_flight.values())[:limit]
-        for packet in reversed(oldest):
-            self.in_flight.pop(packet.serial)
-            self.lost.appendleft(packet)
-        return len(oldest)
+        # Everything counts as lost, but only probes go out until one is answered: a window
+        # full of repetitions would be wasted on a path that is down.
+        self._requeue_lost(list(self.in_flight.values()))
+        self._loss_time = None
+        return min(limit, len(self.lost))
 
     def restart_probing(self, *, now: float) -> None:
         """
@@ -224,10 +234,17 @@ class Recovery:
         limit = MAX_LATE_PROBE_INTERVAL if is_late else MAX_PROBE_INTERVAL
         base = self.rtt.probe_timeout(self._ack_delay)
         # Beyond the limit a longer timeout would only be sleep, unless the path itself is slower.
-        return min(base * (1 << min(self.probe_count, 20)), max(limit, base))
+        doublings = max(0, self.probe_count - PATIENT_TIMEOUTS)
+        return min(base * (1 << min(doublings, 20)), max(limit, base))
 
     def _declare_lost(self, packets: list[SentPacket], *, now: float) -> None:
+        self._requeue_lost(packets)
+        self.congestion.on_packets_lost(len(packets), now=now)
+
+    def _requeue_lost(self, packets: list[SentPacket]) -> None:
+        # Commands first: while a start is lost, its channel's data is refused.
         for packet in packets:
             del self.in_flight[packet.serial]
-        self.lost.extend(packets)
-        self.congestion.on_packets_lost(len(packets), now=now)
+            if packet.channel_id:
+                self.lost.append(packet)
+        self.lost.extendleft(packet for packet in reversed(packets) if not packet.channel_id)

@@ -9,9 +9,12 @@ out of the ordinary repetition and asked about once in a while.
 
 from __future__ import annotations
 
-#: Repetitions in vain before a channel counts as stalled. At 60 % loss 24 in a row are as
-#: likely as one in 200,000; and a mistake costs one probe interval, nothing more.
-VAIN_REPETITIONS = 24
+#: Repetitions in vain before a channel counts as stalled. At 60 % loss in both directions a
+#: repetition succeeds with probability 0.16, so that 48 in a row are as likely as 1 in 4,000;
+#: and a mistake costs some probe intervals, nothing more.
+VAIN_REPETITIONS = 48
+#: A channel that has sent fewer packets cannot have filled its reader's buffer.
+LEAST_PACKETS = 128
 #: Seconds between the probes of a stalled channel: the first, and the longest. A reader that
 #: wakes up is announced by its side, so the probes only cover the loss of that announcement.
 FIRST_PROBE_INTERVAL = 0.1
@@ -44,10 +47,13 @@ class StallDetector:
         self._interval = FIRST_PROBE_INTERVAL
         self._progress_time = now
 
-    def on_repetition(self, *, session_progress_time: float, patience: float, now: float) -> None:
+    def on_repetition(
+        self, *, last_number: int, session_progress_time: float, patience: float, now: float
+    ) -> None:
         """
         A packet of this channel was sent again.
 
+        :param last_number: how many packets the channel has sent.
         :param session_progress_time: when any channel last made progress.
         :param patience: seconds in which an answer should have come.
         """
@@ -58,6 +64,7 @@ class StallDetector:
             return
         self.is_stalled = (
             self._vain >= VAIN_REPETITIONS
+            and last_number >= LEAST_PACKETS
             and now - self._progress_time > 2 * patience
             and session_progress_time > self._progress_time + patience
         )
