@@ -42,7 +42,8 @@ def bootstrap_factory(resource: IResource, clock: IReactorTime) -> Factory:
 
     :param clock: for the timeouts.
     """
-    site: Any = _QuietSite(resource, _BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock)
+    make_site: Any = _QuietSite
+    site = make_site(resource, _BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock)
     return ConnectionLimits(site, clock)
 
 

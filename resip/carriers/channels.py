@@ -69,6 +69,8 @@ class Channel(Protocol):
     def accept(self, user: ChannelUser) -> None:
         """
         Say yes to a channel that the peer requested; ``user`` hears what happens on it.
+
+        If the peer gave up meanwhile, that is ``channel_reset``, before this call returns.
         """
 
     def refuse(self, code: ResetCode) -> None:

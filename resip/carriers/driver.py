@@ -44,11 +44,13 @@ class SessionChannel:
 
     def accept(self, user: ChannelUser) -> None:
         """
-        Say yes; ``user`` hears what happens from now on.
+        Say yes; ``user`` hears what happens from now on, at once if the channel is gone.
         """
-        if self._driver is not None:
-            self.user = user
-            self._driver.accept(self.channel_id)
+        if self._driver is None:
+            user.channel_reset(ResetCode.CANCELLED)
+            return
+        self.user = user
+        self._driver.accept(self.channel_id)
 
     def refuse(self, code: ResetCode) -> None:
         """

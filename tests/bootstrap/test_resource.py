@@ -50,7 +50,7 @@ class Transport(StringTransport):
     """
 
     def __init__(self, host: str = "192.0.2.7") -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", host, 5000))  # type: ignore[no-untyped-call]
+        super().__init__(peerAddress=IPv4Address("TCP", host, 5000))
         self.is_aborted = False
 
     def abortConnection(self) -> None:

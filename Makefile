@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: make demo, make test.
+# They need Python 3.11 or newer with venv, and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint types unit docs bench install clean
+
+help:
+	@echo "make demo     a server, a client and a file through a link that loses 30 %"
+	@echo "make test     lint, types, tests"
+	@echo "make docs     the documentation, as HTML in docs/_build"
+	@echo "make bench    what a tunnel over loopback carries"
+	@echo "make install  only the virtual environment in $(VENV)"
+	@echo "make clean    remove what the others made"
+
+install: $(READY)
+
+# Compat mode, since the default editable install hides twisted/plugins from twistd.
+$(READY): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m resip.lab.demo
+
+test: lint types unit docs
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m twisted.trial --temp-directory=_trial_temp tests
+	$(BIN)/coverage report
+
+docs: $(READY)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
+bench: $(READY)
+	$(BIN)/python -m bench.loopback
+
+clean:
+	rm -rf $(VENV) build docs/_build _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
