@@ -1,0 +1,130 @@
+"""
+Traffic for benchmarks: a server of endless streams and echoes, and clients that time them.
+
+Blocking sockets and threads, so that the load costs less than what it measures. A client's
+first byte says what it wants: ``D`` sends for ever, ``U`` takes all and answers with counts,
+``E`` echoes.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+
+BLOCK = bytes(range(256)) * 1024
+#: Seconds between the counts that a ``U`` connection is answered with.
+COUNT_INTERVAL = 0.1
+_COUNT = struct.Struct("!dQ")
+
+
+class LoadServer:
+    """
+    Serves the three kinds of traffic on a port of the loopback interface.
+
+    :ivar port: where it listens.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._socket = socket.create_server((host, 0), backlog=128)
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection:
+            try:
+                match connection.recv(1):
+                    case b"D":
+                        while True:
+                            connection.sendall(BLOCK)
+                    case b"U":
+                        self._take(connection)
+                    case b"E":
+                        while data := connection.recv(65536):
+                            connection.sendall(data)
+            except OSError:
+                return  # the client has seen enough
+
+    def _take(self, connection: socket.socket) -> None:
+        total = 0
+        reported = time.monotonic()
+        while data := connection.recv(1 << 18):
+            total += len(data)
+            now = time.monotonic()
+            if now - reported > COUNT_INTERVAL:
+                reported = now
+                connection.sendall(_COUNT.pack(now, total))
+
+
+def connect(address: tuple[str, int], kind: bytes) -> socket.socket:
+    """
+    A connection that asks for one kind of traffic.
+    """
+    connection = socket.create_connection(address, timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(kind)
+    return connection
+
+
+def measure_down(address: tuple[str, int], *, warm_up: float, seconds: float) -> float:
+    """
+    Goodput of one stream from the server, bit/s.
+    """
+    with connect(address, b"D") as connection:
+        start = time.monotonic() + warm_up
+        total = 0
+        while (now := time.monotonic()) < start + seconds:
+            count = len(connection.recv(1 << 18))
+            if now >= start:
+                total += count
+    return total * 8 / seconds
+
+
+def measure_up(address: tuple[str, int], *, warm_up: float, seconds: float) -> float:
+    """
+    Goodput of one stream to the server, bit/s, by what the server says has arrived.
+    """
+    with connect(address, b"U") as connection:
+        end = time.monotonic() + warm_up + seconds
+        counts: list[tuple[float, int]] = []
+        reader = threading.Thread(target=_read_counts, args=(connection, counts), daemon=True)
+        reader.start()
+        connection.settimeout(30)
+        while time.monotonic() < end:
+            connection.send(BLOCK)
+        start = end - seconds
+        inside = [(when, total) for when, total in counts if when >= start]
+    (first, before), (last, after) = inside[0], inside[-1]
+    return (after - before) * 8 / (last - first)
+
+
+def _read_counts(connection: socket.socket, counts: list[tuple[float, int]]) -> None:
+    try:
+        while len(record := connection.recv(_COUNT.size, socket.MSG_WAITALL)) == _COUNT.size:
+            counts.append(_COUNT.unpack(record))
+    except OSError:
+        return  # the measurement is over
+
+
+def measure_echo(
+    address: tuple[str, int], *, count: int, interval: float, size: int = 64
+) -> list[float]:
+    """
+    Round-trip times of small messages, seconds, sorted.
+    """
+    times = []
+    with connect(address, b"E") as connection:
+        for _ in range(count):
+            start = time.monotonic()
+            connection.sendall(bytes(size))
+            connection.recv(size, socket.MSG_WAITALL)
+            times.append(time.monotonic() - start)
+            time.sleep(interval)
+    return sorted(times)
