@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -201,7 +202,7 @@ class TCPCarrier(Factory):
         self._connections[connection.path] = connection
         if self._requires_introduction:
             if len(self._strangers) >= MAX_STRANGERS:
-                next(iter(self._strangers)).transport.abortConnection()
+                self._cut_oldest_stranger()
             self._strangers[connection] = self._clock.callLater(
                 INTRODUCTION_TIMEOUT, connection.transport.abortConnection
             )
@@ -227,6 +228,13 @@ class TCPCarrier(Factory):
         if path is not None and self._connections.pop(path, None) is not None:
             self._on_closed(path)
 
+    def _cut_oldest_stranger(self) -> None:
+        # It is forgotten at once: the loss of its connection is told only in a later turn, and
+        # many connections may be accepted in this one.
+        oldest = next(iter(self._strangers))
+        self.introduced(oldest)
+        oldest.transport.abortConnection()
+
 
 def redial_delay(failures: int) -> float:
     """
@@ -245,4 +253,10 @@ def redialling_service(
     """
     A service that keeps one connection of ``carrier`` to ``endpoint``, for as long as it runs.
     """
-    return ClientService(endpoint, carrier, retryPolicy=redial_delay, clock=clock)
+    return _QuietClientService(endpoint, carrier, retryPolicy=redial_delay, clock=clock)
+
+
+class _QuietClientService(ClientService):
+    # Twisted's own writes a line for every attempt, thousands in an outage of a day. The owner
+    # of the session says once that the connection is gone.
+    _log = Logger(observer=lambda event: None)

@@ -1,0 +1,326 @@
+"""
+Tests of :mod:`resip.carriers.tcp`, over transports in memory.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.carriers.tcp import (
+    EARLY_REDIALS,
+    FIRST_REDIAL,
+    INTRODUCTION_TIMEOUT,
+    MAX_LATE_REDIAL,
+    MAX_REDIAL,
+    MAX_STRANGERS,
+    BlockProtocol,
+    TCPCarrier,
+    redial_delay,
+    redialling_service,
+)
+from resip.core.types import Path
+from tests.tunnel.programs import MemoryTransport
+
+SIZE = 64
+GOOD = b"good".ljust(SIZE, b".")
+BAD = b"bad".ljust(SIZE, b".")
+
+
+class Connection:
+    """
+    A connection of a carrier, and the transport below it.
+    """
+
+    def __init__(self, carrier: TCPCarrier, port: int) -> None:
+        address = IPv4Address("TCP", "192.0.2.7", port)
+        self.protocol = carrier.buildProtocol(cast(IAddress, address))
+        self.transport = MemoryTransport()
+        self.transport.peerAddr = address
+        self.protocol.makeConnection(cast(ITCPTransport, self.transport))
+        assert self.protocol.path is not None
+        self.path = self.protocol.path
+
+    @property
+    def is_aborted(self) -> bool:
+        """
+        Whether the carrier cut it.
+        """
+        return "abort" in self.transport.ends
+
+    def lose(self) -> None:
+        """
+        The connection is gone.
+        """
+        self.protocol.connectionLost()
+
+
+class TCPCarrierTestCase(SynchronousTestCase):
+    """
+    A carrier for whom packets that start with ``good`` are authentic.
+    """
+
+    requires_introduction = True
+
+    def setUp(self) -> None:
+        """
+        Make it.
+        """
+        self.clock = Clock()
+        self.received: list[tuple[bytes, Path]] = []
+        self.connected: list[Path] = []
+        self.closed: list[Path] = []
+        self.writable: list[Path] = []
+        self.carrier = TCPCarrier(
+            self.receive,
+            packet_size=SIZE,
+            clock=self.clock,
+            on_connected=self.connected.append,
+            on_closed=self.closed.append,
+            on_writable=self.writable.append,
+            requires_introduction=self.requires_introduction,
+        )
+
+    def receive(self, data: bytes, path: Path) -> bool:
+        """
+        Keep it.
+        """
+        self.received.append((data, path))
+        return data.startswith(b"good")
+
+    def connect(self, port: int = 1) -> Connection:
+        """
+        A new connection.
+        """
+        return Connection(self.carrier, port)
+
+
+class BlockTests(TCPCarrierTestCase):
+    """
+    From stream to packets and back.
+    """
+
+    def test_one_byte_at_a_time(self) -> None:
+        """
+        A packet is handed on when its last byte is there, and not before.
+        """
+        connection = self.connect()
+        for position in range(SIZE):
+            self.assertEqual(self.received, [])
+            connection.protocol.dataReceived(GOOD[position : position + 1])
+        self.assertEqual(self.received, [(GOOD, connection.path)])
+
+    def test_several_at_once(self) -> None:
+        """
+        However the stream is cut, the packets are the same.
+        """
+        stream = b"".join(b"good%d" % number + bytes(SIZE - 5) for number in range(9))
+        for cut in (1, SIZE - 1, SIZE, SIZE + 1, 3 * SIZE + 5, 9 * SIZE):
+            self.received.clear()
+            connection = self.connect(cut)
+            for start in range(0, len(stream), cut):
+                connection.protocol.dataReceived(stream[start : start + cut])
+            self.assertEqual(b"".join(data for data, _ in self.received), stream)
+            self.assertEqual({len(data) for data, _ in self.received}, {SIZE})
+
+    def test_the_path_is_reliable(self) -> None:
+        """
+        The session leaves loss detection to the connection.
+        """
+        connection = self.connect()
+        self.assertEqual(connection.path, Path("tcp", ("192.0.2.7", 1), is_reliable=True))
+        self.assertEqual(self.connected, [connection.path])
+        self.assertTrue(connection.transport.noDelay)
+
+    def test_garbage_first(self) -> None:
+        """
+        A stranger whose first block is no packet is cut off, and the rest is not looked at.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(BAD + GOOD)
+        self.assertTrue(connection.is_aborted)
+        self.assertEqual([data for data, _ in self.received], [BAD])
+
+    def test_garbage_later(self) -> None:
+        """
+        Once the blocks are out of step nothing useful can follow, so the connection is cut.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(GOOD + BAD)
+        self.assertTrue(connection.is_aborted)
+
+    def test_packets_are_sent_back_to_back(self) -> None:
+        """
+        What is sent on a path goes out on its connection alone.
+        """
+        one, two = self.connect(1), self.connect(2)
+        self.carrier.send(two.path, [GOOD, BAD])
+        self.assertEqual(two.transport.value(), GOOD + BAD)
+        self.assertEqual(one.transport.value(), b"")
+
+    def test_a_full_connection_takes_nothing(self) -> None:
+        """
+        Between pause and resume the path is not writable; then its owner is called back.
+        """
+        connection = self.connect()
+        producer = cast(IPushProducer, connection.transport.producer)
+        producer.pauseProducing()
+        self.assertFalse(self.carrier.is_writable(connection.path))
+        self.assertEqual(self.writable, [])
+        producer.resumeProducing()
+        self.assertTrue(self.carrier.is_writable(connection.path))
+        self.assertEqual(self.writable, [connection.path])
+        producer.stopProducing()
+        self.assertFalse(self.carrier.is_writable(connection.path))
+
+    def test_a_lost_connection_is_reported_once(self) -> None:
+        """
+        Its path is gone: not writable, silent, and nothing of half a packet stays.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(GOOD + b"half")
+        connection.lose()
+        self.assertEqual(self.closed, [connection.path])
+        self.assertFalse(self.carrier.is_writable(connection.path))
+        self.carrier.send(connection.path, [GOOD])
+        self.carrier.close(connection.path)
+        self.assertEqual(self.carrier.connection_count, 0)
+        self.assertEqual(connection.transport.ends, [])
+
+    def test_close_all(self) -> None:
+        """
+        Every connection is cut.
+        """
+        connections = [self.connect(port) for port in (1, 2, 3)]
+        self.carrier.close_all()
+        self.assertTrue(all(connection.is_aborted for connection in connections))
+
+
+class StrangerTests(TCPCarrierTestCase):
+    """
+    Connections that have not shown an authentic packet.
+    """
+
+    def test_a_silent_stranger_is_cut_off(self) -> None:
+        """
+        Without a packet in time the connection ends; half a packet does not help.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(GOOD[:-1])
+        self.clock.advance(INTRODUCTION_TIMEOUT - 1)
+        self.assertFalse(connection.is_aborted)
+        self.clock.advance(1)
+        self.assertTrue(connection.is_aborted)
+
+    def test_an_authentic_packet_is_enough(self) -> None:
+        """
+        After one packet the connection stays as long as it likes.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(GOOD)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(1e6)
+        self.assertFalse(connection.is_aborted)
+
+    def test_a_stranger_that_leaves_is_forgotten(self) -> None:
+        """
+        No timer outlives its connection.
+        """
+        self.connect().lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_number_of_strangers_is_limited(self) -> None:
+        """
+        One more than the limit takes the place of the oldest; friends do not count.
+        """
+        friend = self.connect(1)
+        friend.protocol.dataReceived(GOOD)
+        strangers = [self.connect(port) for port in range(2, MAX_STRANGERS + 2)]
+        self.assertFalse(any(stranger.is_aborted for stranger in strangers))
+        last = self.connect(MAX_STRANGERS + 2)
+        self.assertEqual(
+            [each.is_aborted for each in (friend, *strangers, last)],
+            [False, True] + [False] * MAX_STRANGERS,
+        )
+
+    def test_a_crowd_in_one_turn(self) -> None:
+        """
+        Connections that come before those that were cut are gone push out one each.
+        """
+        strangers = [self.connect(port) for port in range(MAX_STRANGERS + 3)]
+        self.assertEqual([s.is_aborted for s in strangers[:4]], [True, True, True, False])
+        self.assertEqual(strangers[0].transport.ends, ["abort"])
+
+
+class DiallingSideTests(TCPCarrierTestCase):
+    """
+    The side that knows whom it dialled.
+    """
+
+    requires_introduction = False
+
+    def test_nobody_has_to_introduce_himself(self) -> None:
+        """
+        A server that says nothing for a while is not cut off.
+        """
+        connection = self.connect()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        connection.protocol.dataReceived(GOOD)
+        self.assertFalse(connection.is_aborted)
+
+
+class RedialTests(TCPCarrierTestCase):
+    """
+    When a lost connection is dialled again.
+    """
+
+    requires_introduction = False
+
+    def test_redial_delay(self) -> None:
+        """
+        Soon at first, then every two seconds, after an hour every ten; never an overflow.
+        """
+        self.assertEqual(redial_delay(0), FIRST_REDIAL)
+        self.assertEqual(redial_delay(1), 2 * FIRST_REDIAL)
+        self.assertEqual(redial_delay(20), MAX_REDIAL)
+        self.assertEqual(redial_delay(EARLY_REDIALS), MAX_REDIAL)
+        self.assertEqual(redial_delay(EARLY_REDIALS + 1), MAX_LATE_REDIAL)
+        self.assertEqual(redial_delay(10**9), MAX_LATE_REDIAL)
+
+    def test_redialling(self) -> None:
+        """
+        A refused attempt is repeated after its delay, without a line in the log for each.
+        """
+        reactor = MemoryReactorClock()
+        lines: list[LogEvent] = []
+        observer = cast(ILogObserver, lines.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        service = redialling_service(
+            TCP4ClientEndpoint(reactor, "192.0.2.7", 31266), self.carrier, reactor
+        )
+        service.startService()
+        for attempt in range(1, 6):
+            self.assertEqual(len(reactor.tcpClients), attempt)
+            factory = reactor.tcpClients[-1][2]
+            factory.clientConnectionFailed(
+                reactor.connectors[-1], Failure(ConnectionRefusedError())
+            )
+            reactor.advance(redial_delay(attempt))
+        self.assertEqual(lines, [])
+        self.successResultOf(service.stopService())
+
+    def test_protocols(self) -> None:
+        """
+        Every connection has a protocol of its own.
+        """
+        self.assertIsInstance(self.carrier.buildProtocol(None), BlockProtocol)
