@@ -18,7 +18,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -259,4 +259,4 @@ def redialling_service(
 class _QuietClientService(ClientService):
     # Twisted's own writes a line for every attempt, thousands in an outage of a day. The owner
     # of the session says once that the connection is gone.
-    _log = Logger(observer=lambda event: None)
+    _log = Logger(observer=LogPublisher())

@@ -24,6 +24,7 @@ class UDPCarrier(DatagramProtocol):
         They are lost like any other; the session finds out.
     """
 
+    noisy = False
     transport: IUDPTransport | None
 
     def __init__(self, receive: ReceivePacket, name: str = CARRIER_NAME) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,13 @@ class Clocks:
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """
+    Let ``reactor`` measure its delays by the clock that never jumps, from now on.
+
+    By its own, the wall clock, a step back of an hour stops every timer of the process for an
+    hour. To be called before anything is scheduled.
+    """
+    reactor.seconds = time.monotonic

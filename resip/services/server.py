@@ -32,7 +32,7 @@ from resip.services.clock import Clocks
 from resip.services.errors import exit_on_user_error
 from resip.services.listening import Listeners
 from resip.services.sessions import ServerSessions
-from resip.tunnel.policy import DEFAULT_PATTERNS, Policy
+from resip.tunnel.policy import DEFAULT_PATTERNS, Policy, PolicyError
 from resip.tunnel.targets import TargetConnector
 
 DEFAULT_HTTPS_PORT = 31265
@@ -195,7 +195,16 @@ class ServerService(MultiService):
         if record is None:
             channel.refuse(ResetCode.REFUSED)
             return
-        policy = self._policy if record.allow is None else Policy(record.allow)
+        try:
+            policy = self._policy if record.allow is None else Policy(record.allow)
+        except PolicyError as error:  # the file was edited by hand
+            self._log.error(
+                "key {key}: {error}; correct it with 'resip keys allow {key}'",
+                key=key_name,
+                error=str(error),
+            )
+            channel.refuse(ResetCode.REFUSED)
+            return
         self._targets.channel_requested(channel, policy, key_name)
 
     def _check_keys(self) -> None:

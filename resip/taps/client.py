@@ -12,6 +12,7 @@ from twisted.python import usage
 from resip.bootstrap.servers import find_invitation
 from resip.core.errors import ResipError
 from resip.services.client import ClientConfiguration, ClientService
+from resip.services.clock import use_monotonic_time
 from resip.taps.options import Setting, SettingsOptions
 from resip.taps.server import state_directory
 from resip.tunnel.specification import ForwardError, parse_forward
@@ -70,6 +71,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    use_monotonic_time(reactor)
     configuration = ClientConfiguration(
         invitation=options.invitation,
         forwards=options.forwards,

@@ -12,6 +12,8 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from resip.bootstrap.state import StateDirectory, default_state_directory
+from resip.core.errors import ResipError
+from resip.services.clock import use_monotonic_time
 from resip.services.server import (
     DEFAULT_HTTPS_PORT,
     DEFAULT_PORT,
@@ -56,11 +58,19 @@ class Options(SettingsOptions):
         for name in ("https-port", "port"):
             if not 0 <= self[name] <= 0xFFFF:
                 raise usage.UsageError(f"--{name} is a port, 0 to 65535, not {self[name]}")
+        if self["port"] and self["port"] == self["https-port"]:
+            raise usage.UsageError(
+                f"--port and --https-port are both {self['port']}: both use TCP, give two numbers"
+            )
         for pattern in self["allow"]:
             try:
                 parse_pattern(pattern)
             except PolicyError as error:
                 raise usage.UsageError(f"--allow: {error}") from None
+        try:
+            self.state = state_directory(self["state"])
+        except ResipError as error:
+            raise usage.UsageError(str(error)) from None
 
 
 def state_directory(option: str | None) -> StateDirectory:
@@ -78,8 +88,9 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    use_monotonic_time(reactor)
     configuration = ServerConfiguration(
-        state=state_directory(options["state"]),
+        state=options.state,
         listen=tuple(options["listen"]),
         https_port=options["https-port"],
         port=options["port"],
