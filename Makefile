@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 
 .PHONY: help demo test lint types unit docs bench install clean
 
@@ -22,6 +23,11 @@ install: $(READY)
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e .
+	touch $@
+
+# What developers need besides: linters, type checker, test and documentation tools.
+$(TOOLS): $(READY)
 	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e '.[dev]'
 	touch $@
 
@@ -30,20 +36,20 @@ demo: $(READY)
 
 test: lint types unit docs
 
-lint: $(READY)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
-types: $(READY)
+types: $(TOOLS)
 	$(BIN)/mypy
 
-unit: $(READY)
+unit: $(TOOLS)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m twisted.trial --temp-directory=_trial_temp tests
 	$(BIN)/coverage report
 
-docs: $(READY)
+docs: $(TOOLS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
 bench: $(READY)
