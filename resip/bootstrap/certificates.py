@@ -135,6 +135,8 @@ def server_tls_options(identity: ServerIdentity) -> CertificateOptions:
     return CertificateOptions(
         privateKey=crypto.PKey.from_cryptography_key(identity.private_key),
         certificate=crypto.X509.from_cryptography(identity.leaf),
+        # Without a list Twisted answers clients that offer ALPN with an internal error.
+        acceptableProtocols=[b"http/1.1"],
         extraCertChain=[crypto.X509.from_cryptography(identity.root)],
         raiseMinimumTo=TLSVersion.TLSv1_2,
     )

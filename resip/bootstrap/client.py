@@ -39,6 +39,7 @@ from resip.bootstrap.invitation import Invitation, bracketed
 from resip.bootstrap.messages import (
     PRODUCT_PREFIX,
     SERVER_INFO_PATH,
+    SESSION_PARAMETER,
     SESSION_START_PATH,
     ErrorCode,
     ServerInfo,
@@ -125,13 +126,16 @@ class BootstrapClient:
         grant = SessionGrant.from_json(reply.body, hash_name)
         return grant, not reply.product.startswith(PRODUCT_PREFIX)
 
-    async def server_info(self) -> ServerInfo:
+    async def server_info(self, session_id: int | None = None) -> ServerInfo:
         """
-        Ask which run of the server is up.
+        Ask which run of the server is up, and whether it still knows a session.
 
         :raises BootstrapError: as :meth:`start_session`.
         """
-        return ServerInfo.from_json((await self._ask("GET", SERVER_INFO_PATH)).body)
+        path = SERVER_INFO_PATH
+        if session_id is not None:
+            path = f"{path}?{SESSION_PARAMETER}={session_id}"
+        return ServerInfo.from_json((await self._ask("GET", path)).body)
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> _Reply:
         verifier = PinnedVerifier(self._invitation)

@@ -14,6 +14,8 @@ from resip.core.classic.cipher import CipherKeys, HashName, SessionKeys
 
 SERVER_INFO_PATH = "/resip/v1/server/info"
 SESSION_START_PATH = "/resip/v1/session/start"
+#: Query of ``server/info`` by which our client asks about its session; others ignore it.
+SESSION_PARAMETER = "session"
 
 #: What ``User-Agent`` and ``Server`` start with when the peer is a resip, not the prototype.
 PRODUCT_PREFIX = "resip/"
@@ -142,16 +144,22 @@ class ServerInfo:
 
     :ivar started: Unix seconds; the identity of the run. Sessions die with it.
     :ivar current: the server's clock, Unix seconds.
+    :ivar has_session: whether the server still knows the session that was asked about;
+        ``None`` when none was, or by a server that does not say, as the prototype.
     """
 
     started: int
     current: int
+    has_session: bool | None = None
 
     def to_json(self) -> bytes:
         """
         The body of a reply to ``server/info``.
         """
-        return _encode({"success": True, "started": self.started, "current": self.current})
+        reply = {"success": True, "started": self.started, "current": self.current}
+        if self.has_session is not None:
+            reply["has_session"] = self.has_session
+        return _encode(reply)
 
     @classmethod
     def from_json(cls, body: bytes) -> ServerInfo:
@@ -162,7 +170,11 @@ class ServerInfo:
             other input, and with nothing else.
         """
         fields = _Fields.of_reply(body)
-        return cls(fields.unix_time("started"), fields.unix_time("current"))
+        return cls(
+            fields.unix_time("started"),
+            fields.unix_time("current"),
+            fields.optional_flag("has_session"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +275,10 @@ class _Fields:
 
     def unix_time(self, name: str) -> int:
         return self.integer(name, 0, _MAX_UNIX_TIME)
+
+    def optional_flag(self, name: str) -> bool | None:
+        value = self._document.get(name)
+        return value if isinstance(value, bool) else None
 
     def object(self, name: str) -> _Fields:
         value = self._document.get(name)

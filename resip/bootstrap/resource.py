@@ -17,6 +17,7 @@ from resip.bootstrap.keystore import KeyRecord
 from resip.bootstrap.messages import (
     PRODUCT_PREFIX,
     SERVER_INFO_PATH,
+    SESSION_PARAMETER,
     SESSION_START_PATH,
     ErrorCode,
     RequestError,
@@ -44,6 +45,7 @@ _STATUS: Mapping[ErrorCode, int] = {
 
 Authenticate = Callable[[str], KeyRecord | None]
 StartSession = Callable[[KeyRecord, HashName, bool], SessionGrant]
+HasSession = Callable[[int, KeyRecord], bool]
 
 
 class _Refused(Exception):
@@ -68,6 +70,7 @@ class BootstrapResource(Resource):
     :param start_session: starts a session for a key, with the hash the client asked for; the
         flag says that the client is the prototype. It may raise
         :class:`~resip.core.errors.LimitError`.
+    :param has_session: whether a session exists and belongs to a key.
     :param started: Unix seconds; the identity of this run of the server.
     :param wall_clock: Unix seconds, told to clients.
     :param now: monotonic seconds, for the rate limits.
@@ -81,6 +84,7 @@ class BootstrapResource(Resource):
         *,
         authenticate: Authenticate,
         start_session: StartSession,
+        has_session: HasSession,
         started: int,
         wall_clock: Callable[[], float],
         now: Callable[[], float],
@@ -88,6 +92,7 @@ class BootstrapResource(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self._authenticate = authenticate
         self._start_session = start_session
+        self._has_session = has_session
         self._started = started
         self._wall_clock = wall_clock
         self._failures = RateLimiter(burst=FAILURE_BURST, rate=FAILURE_RATE, now=now)
@@ -124,15 +129,19 @@ class BootstrapResource(Resource):
                 raise _Refused(ErrorCode.TOO_MANY_REQUESTS, retry_after=wait)
             raise _Refused(ErrorCode.INVALID_MISSING_APIKEY)
         if request.path == SERVER_INFO_PATH.encode("ascii"):
-            return self._server_info(request)
+            return self._server_info(request, key)
         if request.path == SESSION_START_PATH.encode("ascii"):
             return self._session_start(request, key)
         raise _Refused(ErrorCode.INVALID_API_CALL)
 
-    def _server_info(self, request: Request) -> bytes:
+    def _server_info(self, request: Request, key: KeyRecord) -> bytes:
         if request.method != b"GET":
             raise _Refused(ErrorCode.USE_GET_REQUEST)
-        return ServerInfo(self._started, int(self._wall_clock())).to_json()
+        asked = request.args.get(SESSION_PARAMETER.encode("ascii")) if request.args else None
+        has_session = None
+        if asked and asked[0].isdigit() and len(asked[0]) <= 10:
+            has_session = self._has_session(int(asked[0]), key)
+        return ServerInfo(self._started, int(self._wall_clock()), has_session).to_json()
 
     def _session_start(self, request: Request, key: KeyRecord) -> bytes:
         if request.method != b"POST":
@@ -142,12 +151,6 @@ class BootstrapResource(Resource):
         product = request.getHeader(b"user-agent") or b""
         is_prototype = not product.startswith(PRODUCT_PREFIX.encode("ascii"))
         grant = self._start_session(key, hash_name, is_prototype)
-        self._log.info(
-            "Session {session_id} started for key {key} from {address}",
-            session_id=grant.session_id,
-            key=key.name,
-            address=_source_address(request),
-        )
         return grant.to_json()
 
     def _refuse(self, request: Request, refused: _Refused) -> bytes:

@@ -104,6 +104,7 @@ class SessionDriver:
     :param on_request: called with each channel that the peer asks for.
     :param on_path: called when the session sends elsewhere.
     :param on_silence: called with the seconds for which the peer has owed an answer.
+    :param on_answer: called when the peer shows life after a silence, or after it was out of reach.
     """
 
     _log = Logger()
@@ -118,6 +119,7 @@ class SessionDriver:
         on_request: Callable[[Channel], None] | None = None,
         on_path: Callable[[Path | None], None] | None = None,
         on_silence: Callable[[float], None] | None = None,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         self.session = session
         self._carriers = carriers
@@ -126,6 +128,8 @@ class SessionDriver:
         self._on_request = on_request
         self._on_path = on_path
         self._on_silence = on_silence
+        self._on_answer = on_answer
+        self._silent_since: float | None = None
         self._channels: dict[int, SessionChannel] = {}
         self._is_turning = False
         self._is_stopped = False
@@ -259,7 +263,7 @@ class SessionDriver:
         if self._is_stopped:
             return
         self.session.close(now=self._now())
-        self._turn()
+        self._turn(is_last=True)
         self._is_stopped = True
         for call in (self._turn_call, self._timer_call):
             if call is not None and call.active():
@@ -287,7 +291,7 @@ class SessionDriver:
     def _is_rested(self) -> bool:
         return self._now() - self._last_turn_time > FOLD_INTERVAL
 
-    def _turn(self) -> None:
+    def _turn(self, *, is_last: bool = False) -> None:
         if self._turn_call is not None and self._turn_call.active():
             self._turn_call.cancel()
         self._turn_call = None
@@ -295,18 +299,20 @@ class SessionDriver:
         self._is_turning = True
         try:
             self._deliver_events()
-            is_blocked = self._send()
+            is_blocked = self._send(even_if_full=is_last)
             self._deliver_events()
+            if self._silent_since is not None:
+                self._look_for_answer(self._silent_since)
         finally:
             self._is_turning = False
         self._arm(is_blocked=is_blocked)
 
-    def _send(self) -> bool:
+    def _send(self, *, even_if_full: bool = False) -> bool:
         path = self.session.path
         if path is None:
             return False
         carrier = self._carriers.get(path.carrier)
-        if carrier is None or not carrier.is_writable(path):
+        if carrier is None or not (even_if_full or carrier.is_writable(path)):
             return True
         for path, packets in self.session.datagrams_to_send(now=self._now()):
             self._carriers[path.carrier].send(path, packets)
@@ -371,10 +377,12 @@ class SessionDriver:
                     user.channel_reset(code)
             case events.ChannelRequested(channel_id, target):
                 self._request(channel_id, target)
-            case events.PathChanged(path) if self._on_path is not None:
-                self._on_path(path)
-            case events.PeerSilent(seconds) if self._on_silence is not None:
-                self._on_silence(seconds)
+            case events.PathChanged(path):
+                self._path_changed(path)
+            case events.PeerSilent(seconds):
+                self._silent_since = self.session.last_received_time
+                if self._on_silence is not None:
+                    self._on_silence(seconds)
 
     def _request(self, channel_id: int, target: Target) -> None:
         channel = self._channels[channel_id] = SessionChannel(self, channel_id, target)
@@ -382,6 +390,18 @@ class SessionDriver:
             channel.refuse(ResetCode.REFUSED)
         else:
             self._on_request(channel)
+
+    def _path_changed(self, path: Path | None) -> None:
+        if path is None:
+            self._silent_since = self.session.last_received_time
+        if self._on_path is not None:
+            self._on_path(path)
+
+    def _look_for_answer(self, silent_since: float) -> None:
+        if self.session.last_received_time > silent_since:
+            self._silent_since = None
+            if self._on_answer is not None:
+                self._on_answer()
 
     def _user(self, channel_id: int) -> ChannelUser | None:
         channel = self._channels.get(channel_id)

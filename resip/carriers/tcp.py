@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -30,6 +31,8 @@ CARRIER_NAME = "tcp"
 INTRODUCTION_TIMEOUT = 30.0
 #: Connections without an authentic packet; the oldest goes when there is one more.
 MAX_STRANGERS = 256
+#: Seconds that the peer has to take what was written before a connection is cut.
+CLOSE_TIMEOUT = 2.0
 #: Seconds until a lost connection is dialled again: at first, in an outage's first hour, later.
 FIRST_REDIAL = 0.1
 MAX_REDIAL = 2.0
@@ -70,6 +73,8 @@ class BlockProtocol(Protocol):
         """
         Bytes arrived; Twisted calls this. At most one packet's worth of them is kept.
         """
+        if self._carrier.is_closing:
+            return
         size = self._carrier.packet_size
         path = self.path
         assert path is not None, "connectionMade comes first"
@@ -124,6 +129,7 @@ class TCPCarrier(Factory):
     :param on_closed: a path is gone.
     :param on_writable: a path that was full takes more.
     :param requires_introduction: close connections that show no authentic packet in time.
+    :ivar fruitless: connections in a row that have shown no authentic packet.
     """
 
     noisy = False
@@ -142,12 +148,21 @@ class TCPCarrier(Factory):
         self.receive = receive
         self.packet_size = packet_size
         self.on_writable = on_writable
+        self.fruitless = 0
         self._clock = clock
         self._on_closed = on_closed
         self._on_connected = on_connected
         self._requires_introduction = requires_introduction
         self._connections: dict[Path, BlockProtocol] = {}
         self._strangers: dict[BlockProtocol, IDelayedCall] = {}
+        self._closed: Deferred[None] | None = None
+
+    @property
+    def is_closing(self) -> bool:
+        """
+        Whether :meth:`shut_down` was called.
+        """
+        return self._closed is not None
 
     @property
     def connection_count(self) -> int:
@@ -192,6 +207,27 @@ class TCPCarrier(Factory):
         for path in list(self._connections):
             self.close(path)
 
+    def shut_down(self) -> Deferred[None]:
+        """
+        End every connection behind what was written, and wait for the peers to end theirs, at
+        most :data:`CLOSE_TIMEOUT`; fires when all are gone.
+
+        A connection that is closed with something unread is reset, and a reset may overtake
+        what was written: so this side goes on reading, and throws it away.
+        """
+        closed = self._closed = Deferred()
+        for connection in list(self._connections.values()):
+            if connection in self._strangers:
+                connection.transport.abortConnection()
+            else:
+                connection.transport.loseWriteConnection()
+        if self._connections:
+            timeout = self._clock.callLater(CLOSE_TIMEOUT, self.close_all)
+            closed.addCallback(lambda _: timeout.cancel() if timeout.active() else None)
+        else:
+            closed.callback(None)
+        return closed
+
     # What the connections report.
 
     def connected(self, connection: BlockProtocol) -> None:
@@ -199,6 +235,10 @@ class TCPCarrier(Factory):
         A connection stands.
         """
         assert connection.path is not None
+        if self.is_closing:
+            connection.transport.abortConnection()
+            return
+        self.fruitless += 1
         self._connections[connection.path] = connection
         if self._requires_introduction:
             if len(self._strangers) >= MAX_STRANGERS:
@@ -213,34 +253,38 @@ class TCPCarrier(Factory):
         """
         A connection has shown an authentic packet.
         """
-        timeout = self._strangers.pop(connection, None)
-        if timeout is not None:
-            timeout.cancel()
+        self.fruitless = 0
+        self._forget_stranger(connection)
 
     def disconnected(self, connection: BlockProtocol) -> None:
         """
         A connection is gone.
         """
-        timeout = self._strangers.pop(connection, None)
-        if timeout is not None and timeout.active():
-            timeout.cancel()
+        self._forget_stranger(connection)
         path = connection.path
         if path is not None and self._connections.pop(path, None) is not None:
             self._on_closed(path)
+        if self._closed is not None and not self._connections and not self._closed.called:
+            self._closed.callback(None)
 
     def _cut_oldest_stranger(self) -> None:
         # It is forgotten at once: the loss of its connection is told only in a later turn, and
         # many connections may be accepted in this one.
         oldest = next(iter(self._strangers))
-        self.introduced(oldest)
+        self._forget_stranger(oldest)
         oldest.transport.abortConnection()
+
+    def _forget_stranger(self, connection: BlockProtocol) -> None:
+        timeout = self._strangers.pop(connection, None)
+        if timeout is not None and timeout.active():
+            timeout.cancel()
 
 
 def redial_delay(failures: int) -> float:
     """
     Seconds to wait before dialling again.
 
-    :param failures: attempts that failed in a row, 0 after a connection that stood for a while.
+    :param failures: attempts that failed in a row, 0 after a connection that was of use.
     """
     if failures > EARLY_REDIALS:
         return MAX_LATE_REDIAL
@@ -252,8 +296,15 @@ def redialling_service(
 ) -> ClientService:
     """
     A service that keeps one connection of ``carrier`` to ``endpoint``, for as long as it runs.
+
+    A server that has forgotten the session accepts connections and cuts them: these count as
+    failed, so that it is not dialled ever again without a pause.
     """
-    return _QuietClientService(endpoint, carrier, retryPolicy=redial_delay, clock=clock)
+
+    def retry_delay(attempts: int) -> float:
+        return redial_delay(attempts - 1 + carrier.fruitless)
+
+    return _QuietClientService(endpoint, carrier, retryPolicy=retry_delay, clock=clock)
 
 
 class _QuietClientService(ClientService):

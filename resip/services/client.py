@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from resip.bootstrap.client import BootstrapClient
-from resip.bootstrap.errors import BootstrapError, RateLimited
+from resip.bootstrap.errors import BootstrapError, KeyRefused, RateLimited
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.messages import SessionGrant
 from resip.carriers.driver import SessionDriver
@@ -87,7 +87,8 @@ class ClientService(MultiService):
         self._link: Link | None = None
         self._task: Deferred[None] | None = None
         self._stopping: list[Deferred[None]] = []
-        self._trouble = ""
+        self._told: set[str] = set()
+        self._told_path: Path | None = None
         self.forwards = [
             ForwardService(reactor, forward, self._opener, compress=configuration.compress)
             for forward in configuration.forwards
@@ -165,27 +166,31 @@ class ClientService(MultiService):
             try:
                 grant, is_prototype = await self._bootstrap.start_session()
             except BootstrapError as error:
+                if not self.running:
+                    return
                 self._report_trouble(error)
                 await deferLater(self._reactor, _retry_delay(error, delay))
                 delay = min(2 * delay, MAX_RETRY)
             else:
-                self._trouble = ""
+                self._told.clear()
                 self._use(grant, is_prototype=is_prototype)
                 return
 
     def _report_trouble(self, error: BootstrapError) -> None:
-        # An outage of days must not fill the log: only what is new is said.
-        if str(error) == self._trouble:
-            return
-        self._trouble = str(error)
         if error.is_retryable:
-            self._log.warn("{error}; trying again until it works", error=str(error))
+            self._tell(f"{error}; trying again until it works")
         else:
-            self._log.error(
-                "{error}; trying again every {seconds:.0f} s",
-                error=str(error),
-                seconds=HOPELESS_RETRY,
-            )
+            self._tell(f"{error}; trying again every {HOPELESS_RETRY:.0f} s", is_hopeless=True)
+
+    def _tell(self, trouble: str, *, is_hopeless: bool = False) -> None:
+        # An outage of days must not fill the log: each trouble is told once, until it is over.
+        if trouble in self._told:
+            return
+        self._told.add(trouble)
+        if is_hopeless:
+            self._log.error("{trouble}", trouble=trouble)
+        else:
+            self._log.warn("{trouble}", trouble=trouble)
 
     def _use(self, grant: SessionGrant, *, is_prototype: bool) -> None:
         invitation = self._configuration.invitation
@@ -207,6 +212,7 @@ class ClientService(MultiService):
             now=self._clocks.monotonic,
             on_path=self._report_path,
             on_silence=self._on_silence,
+            on_answer=self._on_answer,
         )
         self._log.info(
             "session {session_id} started with {server}{kind}",
@@ -223,10 +229,11 @@ class ClientService(MultiService):
         return UDPLink(self._reactor)
 
     def _report_path(self, path: Path | None) -> None:
-        if path is not None:
+        if path is None:
+            self._tell("the connection to the server is gone; dialling again")
+        elif path != self._told_path:
+            self._told_path = path
             self._log.info("packets go by {path}", path=path)
-        elif self._driver is not None:
-            self._log.warn("the connection to the server is gone; dialling again")
 
     # Losing one.
 
@@ -234,39 +241,52 @@ class ClientService(MultiService):
         if self._link is not None:
             self._link.renew()
         if self._task is None:
-            self._begin(self._ask_for_life(seconds))
+            self._begin(self._ask_for_life())
 
-    async def _ask_for_life(self, seconds: float) -> None:
+    async def _ask_for_life(self) -> None:
         grant = self._grant
         try:
-            info = await self._bootstrap.server_info()
+            info = await self._bootstrap.server_info(self.session_id)
+        except KeyRefused as error:
+            # The server has ended the sessions of this key, too.
+            self._report_trouble(error)
+            self._drop_session()
+            await self._connect()
+            return
         except BootstrapError as error:
             self._report_trouble(error)
             return
-        if grant is None or info.started == grant.started:
-            self._report_deaf_carrier(seconds)
+        if grant is None:
             return
-        self._log.warn(
-            "the server was started anew and has lost session {session_id}; starting another",
-            session_id=grant.session_id,
+        is_same_run = info.started == grant.started
+        if is_same_run and info.has_session is not False:
+            self._report_deaf_carrier()
+            return
+        message = (
+            "the server has ended session {session_id}; starting another"
+            if is_same_run
+            else "the server was started anew and has lost session {session_id}; starting another"
         )
+        self._log.warn(message, session_id=grant.session_id)
         self._drop_session()
         await self._connect()
 
-    def _report_deaf_carrier(self, seconds: float) -> None:
-        is_udp = isinstance(self._link, UDPLink)
-        trouble = (
-            f"the server answers over HTTPS, but not to packets by {self.path or 'any way'}"
-            + ("; if this stays so, UDP is blocked: try --carrier tcp" if is_udp else "")
-        )
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self._log.warn("{trouble}", trouble=trouble)
+    def _report_deaf_carrier(self) -> None:
+        way = self.path or "any way"
+        trouble = f"the server answers over HTTPS, but not to packets by {way}"
+        if isinstance(self._link, UDPLink):
+            trouble += "; if this stays so, UDP is blocked: try --carrier tcp"
+        self._tell(trouble)
+
+    def _on_answer(self) -> None:
+        if self._told:
+            self._told.clear()
+            self._log.info("the server answers again")
 
     def _drop_session(self) -> None:
         driver, link = self._driver, self._link
         self._opener.use(None)
-        self._driver = self._link = self._grant = None
+        self._driver = self._link = self._grant = self._told_path = None
         if driver is not None:
             driver.stop()
         if link is not None:

@@ -18,6 +18,15 @@ class ServiceError(ResipError):
     """
 
 
+class StartFailure(SystemExit, Exception):
+    """
+    Ends the process with one line on standard error and status 1.
+
+    It is an :class:`Exception`, too: ``twistd`` catches nothing else to remove its PID file and
+    to tell the shell that waits for a process in the background, which otherwise waits for ever.
+    """
+
+
 @contextmanager
 def exit_on_user_error(log: Logger, program: str) -> Iterator[None]:
     """
@@ -29,4 +38,4 @@ def exit_on_user_error(log: Logger, program: str) -> Iterator[None]:
         yield
     except ResipError as error:
         log.critical("{error}", error=str(error))
-        raise SystemExit(f"{program}: {error}") from None
+        raise StartFailure(f"{program}: {error}") from None

@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.application.internet import ClientService
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from resip.carriers import tcp, udp
 from resip.carriers.driver import SessionDriver
@@ -73,6 +76,7 @@ class UDPLink:
         self._trial = LoopingCall(self._try_next)
         self._trial.clock = reactor
         self._resolving: Deferred[None] | None = None
+        self._trouble = ""
         self.carriers: dict[str, Carrier] = {}
 
     def start(self, driver: SessionDriver, host: str, port: int) -> None:
@@ -109,8 +113,12 @@ class UDPLink:
     def _resolve(self) -> None:
         if self._resolving is None:
             self._resolving = Deferred.fromCoroutine(self._use_addresses())
-            self._resolving.addErrback(lambda failure: self._log.failure("resolving", failure))
+            self._resolving.addErrback(self._failed)
             self._resolving.addBoth(self._resolved)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("resolving failed", failure)
 
     def _resolved(self, _: object) -> None:
         self._resolving = None
@@ -119,9 +127,19 @@ class UDPLink:
         try:
             addresses = await resolve(self._reactor, self._host)
         except ResolutionError as error:
-            self._log.warn("{error}", error=str(error))
+            self._report_trouble(str(error))
             return
-        if addresses == self._addresses or self._driver is None:
+        if self._driver is None:
+            return
+        addresses = [address for address in addresses if self._can_send_to(address)]
+        if not addresses:
+            self._report_trouble(
+                f"{self._host} has only addresses of a kind that this machine has not: ask for an "
+                "invitation with another host ('resip invite --host')"
+            )
+            return
+        self._trouble = ""
+        if addresses == self._addresses:
             return
         self._addresses = addresses
         if self._trial.running:
@@ -144,6 +162,19 @@ class UDPLink:
             return
         self._addresses.append(self._addresses.pop(0))
         self._use_first()
+
+    def _report_trouble(self, trouble: str) -> None:
+        # An outage of days asks often; only what is new is said.
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.warn("{trouble}", trouble=trouble)
+
+    def _can_send_to(self, address: IPAddress) -> bool:
+        try:
+            self._carrier_for(address.version)
+        except CannotListenError:
+            return False
+        return True
 
     def _carrier_for(self, version: int) -> str:
         if version not in self._sockets:
@@ -176,7 +207,7 @@ class TCPLink:
             on_writable=self._writable,
             requires_introduction=False,
         )
-        self._service: Any = None
+        self._service: ClientService | None = None
         self.carriers: Mapping[str, Carrier] = {tcp.CARRIER_NAME: self._carrier}
 
     def start(self, driver: SessionDriver, host: str, port: int) -> None:
@@ -200,10 +231,12 @@ class TCPLink:
         """
         self._driver = None
         if self._service is None:
-            return Deferred.fromCoroutine(_nothing())
-        stopping = maybeDeferred(self._service.stopService)
-        self._carrier.close_all()
-        return stopping.addCallback(lambda _: None)
+            return succeed(None)
+        return Deferred.fromCoroutine(self._close(self._service))
+
+    async def _close(self, service: ClientService) -> None:
+        await self._carrier.shut_down()
+        await maybeDeferred(service.stopService)
 
     def _receive(self, data: bytes, path: Path) -> bool:
         return self._driver is not None and self._driver.receive_datagram(data, path)
@@ -219,7 +252,3 @@ class TCPLink:
     def _writable(self, path: Path) -> None:
         if self._driver is not None:
             self._driver.turn_soon()
-
-
-async def _nothing() -> None:
-    return None

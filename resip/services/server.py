@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,15 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from resip.bootstrap import certificates
-from resip.bootstrap.keystore import KeyStore
+from resip.bootstrap.errors import StateError
+from resip.bootstrap.keystore import KeyRecord, KeyStore
 from resip.bootstrap.resource import BootstrapResource
-from resip.bootstrap.servers import ServerPorts, write_local_invitation, write_server_ports
+from resip.bootstrap.servers import (
+    ServerPorts,
+    read_server_ports,
+    write_local_invitation,
+    write_server_ports,
+)
 from resip.bootstrap.site import bootstrap_factory
 from resip.bootstrap.state import StateDirectory
 from resip.carriers import tcp, udp
@@ -113,7 +120,11 @@ class ServerService(MultiService):
         :raises SystemExit: after one line that says what is wrong, and what helps.
         """
         with exit_on_user_error(self._log, PROGRAM):
-            self._open()
+            try:
+                self._open()
+            except BaseException:
+                self._listeners.close()
+                raise
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
@@ -122,22 +133,23 @@ class ServerService(MultiService):
         """
         stopping = super().stopService()  # type: ignore[no-untyped-call]
         self.sessions.stop()
+        closing = [self._targets.stop(), self._listeners.close()]
         for carrier in self._carriers.values():
             if isinstance(carrier, TCPCarrier):
-                carrier.close_all()
-        closing = [self._targets.stop(), self._listeners.close()]
+                closing.append(carrier.shut_down())
         if isinstance(stopping, Deferred):
             closing.append(stopping)
         return gatherResults(closing).addCallback(lambda _: None)
 
     def _open(self) -> None:
         state = self._configuration.state
+        self._begin_run(state)
         identity = certificates.load_or_create(state, wall_clock=self._clocks.wall)
         keystore = self._keystore = KeyStore(state, wall_clock=self._clocks.wall)
         factory = TLSMemoryBIOFactory(
             certificates.server_tls_options(identity),
             isClient=False,
-            wrappedFactory=bootstrap_factory(self._make_resource(keystore), self._reactor),
+            wrappedFactory=bootstrap_factory(self._make_resource(), self._reactor),
         )
         self.https_port = self._listeners.listen_tcp(
             self._configuration.https_port, factory, "--https-port"
@@ -158,10 +170,19 @@ class ServerService(MultiService):
             allow=", ".join(self._configuration.allow),
         )
 
-    def _make_resource(self, keystore: KeyStore) -> BootstrapResource:
+    def _begin_run(self, state: StateDirectory) -> None:
+        # By the second of the start clients know whether their session can still exist, so two
+        # runs must not share one.
+        with suppress(StateError):  # damaged: it is written anew
+            last = read_server_ports(state)
+            if last is not None and last.started == self.sessions.started:
+                self.sessions.started += 1
+
+    def _make_resource(self) -> BootstrapResource:
         return BootstrapResource(
-            authenticate=keystore.authenticate,
+            authenticate=self._authenticate,
             start_session=self.sessions.start_session,
+            has_session=self.sessions.has_session,
             started=self.sessions.started,
             wall_clock=self._clocks.wall,
             now=self._clocks.monotonic,
@@ -206,6 +227,16 @@ class ServerService(MultiService):
             channel.refuse(ResetCode.REFUSED)
             return
         self._targets.channel_requested(channel, policy, key_name)
+
+    def _authenticate(self, api_key: str) -> KeyRecord | None:
+        if self._keystore is None:
+            return None
+        record = self._keystore.authenticate(api_key)
+        if record is None:
+            # It may have been minted this very second, by a command in another process.
+            self._check_keys()
+            record = self._keystore.authenticate(api_key)
+        return record
 
     def _check_keys(self) -> None:
         keystore = self._keystore

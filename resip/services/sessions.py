@@ -112,6 +112,12 @@ class ServerSessions:
             packet_size=self._endpoint.packet_size,
         )
 
+    def has_session(self, session_id: int, key: KeyRecord) -> bool:
+        """
+        Whether a session exists and belongs to a key.
+        """
+        return self._owners.get(session_id) == key.name
+
     def receive_datagram(self, data: bytes, path: Path) -> bool:
         """
         A carrier delivered a packet; returns whether it was authentic.

@@ -60,6 +60,7 @@ def make_resource() -> BootstrapResource:
         start_session=lambda key, hash_name, is_prototype: make_grant(
             hash_name, session_id=int(is_prototype)
         ),
+        has_session=lambda session_id, key: session_id == 1,
         started=1,
         wall_clock=lambda: 2.0,
         now=Clock().seconds,

@@ -72,6 +72,7 @@ class ServerFixture:
         resource = BootstrapResource(
             authenticate=lambda key: ALICE if key == API_KEY else None,
             start_session=self._start_session,
+            has_session=lambda session_id, key: session_id == 1,
             started=1700000000,
             wall_clock=lambda: 1700000009.7,
             now=self.clock.seconds,
@@ -206,6 +207,14 @@ class CallTests(SynchronousTestCase):
         self.assertEqual(headers[b"content-type"], b"application/json")
         self.assertEqual(headers[b"server"], f"resip/{__version__}".encode())
         self.assertIn(b"content-length", headers)
+
+    def test_server_info_tells_of_a_session(self) -> None:
+        """
+        Asked about a session, the server says whether it knows it; nonsense is not asked.
+        """
+        for query, expected in ((b"1", True), (b"2", False), (b"x", None), (b"9" * 11, None)):
+            _, _, document = self.server.ask(INFO + b"?session=" + query)
+            self.assertEqual(document.get("has_session"), expected, query)
 
     def test_session_start(self) -> None:
         """

@@ -4,8 +4,6 @@ Tests of :mod:`resip.carriers.driver`.
 
 from __future__ import annotations
 
-import random
-
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,7 +12,7 @@ from resip.carriers.driver import BLOCKED_INTERVAL, FOLD_INTERVAL, SessionDriver
 from resip.core import events
 from resip.core.errors import ResetCode
 from resip.core.types import Path
-from tests.carriers.fixture import PATH, TARGET, DriverPair, ListCarrier, ScriptedSession
+from tests.carriers.fixture import PATH, TARGET, ListCarrier, ScriptedSession
 from tests.tunnel.programs import RecordingUser
 
 
@@ -191,6 +189,27 @@ class TurnTests(DriverTestCase):
         self.assertEqual(self.paths, [PATH, None])
         self.assertEqual(self.silences, [12.0])
 
+    def test_the_end_of_a_silence_is_reported_once(self) -> None:
+        """
+        The owner hears when the peer answers after it was silent or out of reach.
+        """
+        answers: list[float] = []
+        session = ScriptedSession()
+        driver = SessionDriver(
+            session,
+            {"udp": self.carrier},
+            clock=self.reactor,
+            now=self.clock.seconds,
+            on_answer=lambda: answers.append(self.clock.seconds()),
+        )
+        for number, event in enumerate((events.PeerSilent(12.0), events.PathChanged(None))):
+            session.events.append(event)
+            for life in (number, number + 1, number + 2):
+                session.last_received_time = life
+                driver.turn_soon()
+                self.pass_time(1)
+            self.assertEqual(len(answers), number + 1)
+
     def test_path_verbs_reach_the_session(self) -> None:
         """
         What the owner learns about paths is passed on.
@@ -344,6 +363,14 @@ class StopTests(DriverTestCase):
         self.assertEqual(self.carrier.sent, [b"goodbye"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_the_goodbye_is_sent_even_if_the_carrier_is_full(self) -> None:
+        """
+        It is the last thing, so there is nothing to wait for.
+        """
+        self.carrier.is_full = True
+        self.driver.stop()
+        self.assertEqual(self.carrier.sent, [b"goodbye"])
+
     def test_a_stopped_driver_stays_stopped(self) -> None:
         """
         Nothing that comes after the stop reaches the session or starts a timer.
@@ -375,86 +402,3 @@ class StopTests(DriverTestCase):
         self.reactor.advance(0)
         self.assertIn("close", session.verbs())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-
-class PairTests(SynchronousTestCase):
-    """
-    Two drivers with real sessions, over a network in memory.
-    """
-
-    def setUp(self) -> None:
-        """
-        Join them.
-        """
-        self.pair = DriverPair()
-        self.addCleanup(self.pair.stop)
-
-    def test_echo_and_end(self) -> None:
-        """
-        Bytes come back, both directions end, and nobody remembers the channel.
-        """
-        channel, user = self.pair.open()
-        channel.write(b"hello")
-        channel.end()
-        self.pair.run(1)
-        self.assertEqual(user.heard, ["opened", b"hello", "ended", "closed"])
-        self.assertEqual(self.pair.accepted[0].heard, [b"hello", "ended", "closed"])
-        self.assertEqual(self.pair.client.channel_count, 0)
-        self.assertEqual(self.pair.server.channel_count, 0)
-
-    def test_heavy_loss_loses_no_byte(self) -> None:
-        """
-        With 30 % of all packets lost in each direction, 100 kB come back unchanged.
-        """
-        dice = random.Random(5)
-        self.pair.reactor.drops = lambda data: dice.random() < 0.3
-        payload = dice.randbytes(100_000)
-        channel, user = self.pair.open()
-        self.assertEqual(channel.write(payload), len(payload))
-        channel.end()
-        self.pair.run(60)
-        self.assertEqual(user.received, payload)
-        self.assertEqual(user.heard[-1], "closed")
-
-    def test_the_server_follows_the_client(self) -> None:
-        """
-        When packets come from another address, the answers go there.
-        """
-        channel, user = self.pair.open()
-        channel.write(b"one")
-        self.pair.run(0.5)
-        old = self.pair.server.session.path
-        for port in self.pair.reactor.ports[:1]:
-            port.stopListening()
-        self.pair.reactor.listenUDP(0, self.pair.client_carrier)
-        channel.write(b"two")
-        self.pair.run(3)
-        self.assertEqual(user.received, b"onetwo")
-        self.assertNotEqual(self.pair.server.session.path, old)
-
-    def test_an_outage_of_an_hour(self) -> None:
-        """
-        What was written when the network went away arrives when it is back.
-        """
-        channel, user = self.pair.open()
-        self.pair.run(0.5)
-        self.pair.reactor.drops = lambda data: True
-        channel.write(b"patience")
-        for _ in range(3600):
-            self.pair.reactor.advance(1)
-        self.pair.reactor.drops = lambda data: False
-        self.pair.run(12)
-        self.assertEqual(user.received, b"patience")
-
-    def test_stop_resets_the_far_side(self) -> None:
-        """
-        When the server's driver stops, the client's channels are reset soon.
-        """
-        _, user = self.pair.open()
-        self.pair.run(0.5)
-        self.pair.server.stop()
-        self.pair.run(0.5)
-        self.assertIsInstance(user.heard[-1], ResetCode)
-        self.pair.client.stop()
-        self.pair.run(0.1)
-        self.assertEqual(self.pair.reactor.getDelayedCalls(), [])

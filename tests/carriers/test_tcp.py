@@ -8,8 +8,8 @@ from typing import cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.tcp import (
+    CLOSE_TIMEOUT,
     EARLY_REDIALS,
     FIRST_REDIAL,
     INTRODUCTION_TIMEOUT,
@@ -205,6 +206,58 @@ class BlockTests(TCPCarrierTestCase):
         self.assertTrue(all(connection.is_aborted for connection in connections))
 
 
+class ShutDownTests(TCPCarrierTestCase):
+    """
+    The end of a carrier, which the goodbye of its sessions must not be lost in.
+    """
+
+    def test_it_waits_for_the_peers(self) -> None:
+        """
+        Connections are ended, not cut, and what still arrives is thrown away.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(GOOD)
+        self.received.clear()
+        closed = self.carrier.shut_down()
+        self.assertEqual(connection.transport.ends, ["end"])
+        connection.protocol.dataReceived(BAD)
+        self.assertEqual(self.received, [])
+        self.assertNoResult(closed)
+        connection.lose()
+        self.successResultOf(closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_does_not_wait_for_ever(self) -> None:
+        """
+        A peer that does not end its side in time is cut off.
+        """
+        connection = self.connect()
+        connection.protocol.dataReceived(GOOD)
+        closed = self.carrier.shut_down()
+        self.clock.advance(CLOSE_TIMEOUT)
+        self.assertEqual(connection.transport.ends, ["end", "abort"])
+        connection.lose()
+        self.successResultOf(closed)
+
+    def test_strangers_are_cut(self) -> None:
+        """
+        There is nothing to say to a stranger, nor to one that comes now.
+        """
+        stranger = self.connect(1)
+        closed = self.carrier.shut_down()
+        late = self.connect(2)
+        self.assertEqual(stranger.transport.ends, ["abort"])
+        self.assertEqual(late.transport.ends, ["abort"])
+        stranger.lose()
+        self.successResultOf(closed)
+
+    def test_nothing_to_close(self) -> None:
+        """
+        Without connections it is done at once.
+        """
+        self.successResultOf(self.carrier.shut_down())
+
+
 class StrangerTests(TCPCarrierTestCase):
     """
     Connections that have not shown an authentic packet.
@@ -296,6 +349,15 @@ class RedialTests(TCPCarrierTestCase):
         self.assertEqual(redial_delay(EARLY_REDIALS + 1), MAX_LATE_REDIAL)
         self.assertEqual(redial_delay(10**9), MAX_LATE_REDIAL)
 
+    def redial(self, reactor: MemoryReactorClock) -> None:
+        """
+        Keep a connection of the carrier.
+        """
+        endpoint = TCP4ClientEndpoint(reactor, "192.0.2.7", 31266)
+        service = redialling_service(endpoint, self.carrier, reactor)
+        service.startService()
+        self.addCleanup(lambda: self.successResultOf(service.stopService()))
+
     def test_redialling(self) -> None:
         """
         A refused attempt is repeated after its delay, without a line in the log for each.
@@ -305,19 +367,48 @@ class RedialTests(TCPCarrierTestCase):
         observer = cast(ILogObserver, lines.append)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        service = redialling_service(
-            TCP4ClientEndpoint(reactor, "192.0.2.7", 31266), self.carrier, reactor
-        )
-        service.startService()
+        self.redial(reactor)
         for attempt in range(1, 6):
             self.assertEqual(len(reactor.tcpClients), attempt)
             factory = reactor.tcpClients[-1][2]
             factory.clientConnectionFailed(
                 reactor.connectors[-1], Failure(ConnectionRefusedError())
             )
-            reactor.advance(redial_delay(attempt))
+            reactor.advance(redial_delay(attempt - 1))
         self.assertEqual(lines, [])
-        self.successResultOf(service.stopService())
+
+    def test_a_server_that_cuts_every_connection(self) -> None:
+        """
+        Connections that were of no use are dialled again more and more slowly; after one that
+        was of use it begins anew.
+        """
+        reactor = MemoryReactorClock()
+        self.redial(reactor)
+        for delay in (0.2, 0.4, 0.8, 1.6, MAX_REDIAL, MAX_REDIAL):
+            self.accept(reactor).connectionLost(Failure(ConnectionDone()))
+            dialled = len(reactor.tcpClients)
+            reactor.advance(delay - 0.01)
+            self.assertEqual(len(reactor.tcpClients), dialled)
+            reactor.advance(0.01)
+            self.assertEqual(len(reactor.tcpClients), dialled + 1)
+        useful = self.accept(reactor)
+        useful.dataReceived(GOOD)
+        self.assertEqual(self.carrier.fruitless, 0)
+        useful.connectionLost(Failure(ConnectionDone()))
+        reactor.advance(FIRST_REDIAL)
+        self.assertEqual(len(reactor.tcpClients), dialled + 2)
+
+    def accept(self, reactor: MemoryReactorClock) -> IProtocol:
+        """
+        Let the last attempt succeed, and return what the transport would call.
+        """
+        address = IPv4Address("TCP", "192.0.2.7", 31266)
+        protocol = reactor.tcpClients[-1][2].buildProtocol(address)
+        assert protocol is not None
+        transport = MemoryTransport()
+        transport.peerAddr = address
+        protocol.makeConnection(cast(ITCPTransport, transport))
+        return cast(IProtocol, protocol)
 
     def test_protocols(self) -> None:
         """

@@ -355,6 +355,7 @@ class ProcessTests(TestCase):
         resource = BootstrapResource(
             authenticate=store.authenticate,
             start_session=lambda key, hash_name, is_prototype: make_grant(hash_name),
+            has_session=lambda session_id, key: session_id == 1,
             started=1,
             wall_clock=lambda: 2.0,
             now=Clock().seconds,
