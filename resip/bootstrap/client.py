@@ -7,7 +7,7 @@ alone), unpacks nothing, keeps no cookie, and takes an IPv6 address for a host.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -30,13 +30,17 @@ from resip.bootstrap.errors import (
     BootstrapError,
     KeyRefused,
     NotAResipServer,
+    PinMismatch,
     RateLimited,
     RequestRefused,
     ServerFailed,
     Unreachable,
 )
+from resip.bootstrap.handshake import InvitedHandshake
 from resip.bootstrap.invitation import Invitation, bracketed
 from resip.bootstrap.messages import (
+    HANDSHAKE_PATH,
+    HANDSHAKE_TYPE,
     PRODUCT_PREFIX,
     SERVER_INFO_PATH,
     SESSION_PARAMETER,
@@ -55,6 +59,10 @@ from resip.bootstrap.pinning import (
     certificate_fingerprint,
 )
 from resip.core.classic.cipher import HashName
+from resip.core.modern.handshake import Welcome
+from resip.core.modern.noise import HandshakeError
+from resip.core.modern.session import Agreement
+from resip.core.types import RandomBytes
 
 #: Seconds until a connection must stand, tried on every address of the host.
 CONNECT_TIMEOUT = 10.0
@@ -137,29 +145,61 @@ class BootstrapClient:
             path = f"{path}?{SESSION_PARAMETER}={session_id}"
         return ServerInfo.from_json((await self._ask("GET", path)).body)
 
+    async def handshake(
+        self, *, random_bytes: RandomBytes, wall_clock: Callable[[], float]
+    ) -> tuple[Agreement, Welcome]:
+        """
+        Start a session of the modern dialect.
+
+        :param wall_clock: Unix seconds.
+        :return: what is agreed on, and what the server said.
+        :raises BootstrapError: as :meth:`start_session`; also for an invitation that is for the
+            classic dialect only.
+        """
+        handshake = InvitedHandshake(
+            self._invitation, random_bytes=random_bytes, wall_clock=wall_clock
+        )
+        # The API key stays here: message 1 tells whoever holds the certificate's key nothing.
+        headers = {"Content-Type": HANDSHAKE_TYPE}
+        reply = await self._send("POST", HANDSHAKE_PATH, headers, handshake.message1)
+        try:
+            return handshake.finish(reply.body)
+        except HandshakeError as problem:
+            raise PinMismatch(
+                f"what answers at {self._invitation.authority} does not have the key of the server "
+                f"that the invitation is for ({problem}): somebody may be in between; try "
+                "another network, or ask whoever runs the server for a new invitation"
+            ) from problem
+
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> _Reply:
+        headers = {"X-APIKey": self._invitation.api_key, "Content-Type": "application/json"}
+        return await self._send(method, path, headers, body)
+
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> _Reply:
         verifier = PinnedVerifier(self._invitation)
-        exchange = Deferred.fromCoroutine(self._exchange(verifier, method, path, body))
+        exchange = Deferred.fromCoroutine(self._exchange(verifier, method, path, headers, body))
         reply = await _within_deadline(exchange, self._reactor, self._invitation.authority)
         if reply.status != 200:
             self._raise_refusal(reply)
         return reply
 
     async def _exchange(
-        self, verifier: PinnedVerifier, method: str, path: str, body: bytes | None
+        self,
+        verifier: PinnedVerifier,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> _Reply:
-        headers = Headers(
-            {
-                "X-APIKey": [self._invitation.api_key],
-                "User-Agent": [f"{PRODUCT_PREFIX}{__version__}"],
-                "Content-Type": ["application/json"],
-            }
-        )
+        raw_headers = {"User-Agent": [f"{PRODUCT_PREFIX}{__version__}"]}
+        raw_headers.update((name, [value]) for name, value in headers.items())
         try:
             response = await self._agent_factory(verifier).request(
                 method.encode("ascii"),
                 f"https://{self._invitation.authority}{path}".encode("ascii"),
-                headers,
+                Headers(raw_headers),
                 None if body is None else _BytesProducer(body),
             )
             content = await _read_body(response, self._invitation.authority)

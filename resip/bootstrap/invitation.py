@@ -4,11 +4,13 @@ the right one, and to be let in.
 
 ::
 
-    resip://SECRET@HOST:HTTPSPORT?port=PORT&name=NAME&pin=PIN
+    resip://SECRET@HOST:HTTPSPORT?port=PORT&name=NAME&key=KEY&pin=PIN
     resip+classic://APIKEY@HOST:HTTPSPORT?port=PORT&name=NAME&pin=PIN&leaf=FINGERPRINT
 
-SECRET, PIN and FINGERPRINT are 32 bytes in base64url without padding; an IPv6 address stands in
-brackets. The second form is how a client stores a server that it joined with an API key.
+SECRET, KEY, PIN and FINGERPRINT are 32 bytes in base64url without padding; an IPv6 address stands
+in brackets. Without KEY an invitation is for the classic dialect only. What must not be missing
+comes last, so that a line that was cut off is noticed. The second form is how a client stores a
+server that it joined with an API key.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from resip.bootstrap.credentials import (
 )
 from resip.bootstrap.errors import InvitationError
 from resip.bootstrap.keystore import is_valid_name
+from resip.core.modern.noise import KEY_SIZE
 
 SCHEME = "resip"
 CLASSIC_SCHEME = "resip+classic"
@@ -65,6 +68,8 @@ class Invitation:
     :ivar classic_api_key: the API key of a server that knows no invitations.
     :ivar leaf_fingerprint: SHA-256 of the server's certificate, which must then stay the same
         byte for byte; ``None`` where the root vouches for it.
+    :ivar server_key: the server's X25519 public key, 32 bytes; ``None`` where it speaks the
+        classic dialect only.
     :raises InvitationError: when a field is not what it should be.
     """
 
@@ -76,6 +81,7 @@ class Invitation:
     secret: bytes | None = field(default=None, repr=False)
     classic_api_key: str | None = field(default=None, repr=False)
     leaf_fingerprint: bytes | None = None
+    server_key: bytes | None = None
 
     def __post_init__(self) -> None:
         if not is_valid_host(self.host):
@@ -89,6 +95,8 @@ class Invitation:
         if not is_valid_name(self.name):
             raise InvitationError(f"{self.name!r} is not a key name: {_ASK_AGAIN}")
         _require_size("pin", self.pin, PIN_SIZE)
+        if self.server_key is not None:
+            _require_size("server key", self.server_key, KEY_SIZE)
         if self.classic_api_key is None and self.leaf_fingerprint is None:
             _require_size("secret", self.secret or b"", SECRET_SIZE)
         elif self.secret is not None:
@@ -122,10 +130,10 @@ class Invitation:
             scheme, user = SCHEME, encode_base64url(self.secret or b"")
         else:
             scheme, user = CLASSIC_SCHEME, quote(self.classic_api_key, safe="")
-        line = (
-            f"{scheme}://{user}@{self.authority}"
-            f"?port={self.port}&name={self.name}&pin={encode_base64url(self.pin)}"
-        )
+        line = f"{scheme}://{user}@{self.authority}?port={self.port}&name={self.name}"
+        if self.server_key is not None:
+            line += f"&key={encode_base64url(self.server_key)}"
+        line += f"&pin={encode_base64url(self.pin)}"
         if self.leaf_fingerprint is not None:
             line += f"&leaf={encode_base64url(self.leaf_fingerprint)}"
         return line
@@ -172,6 +180,7 @@ def parse_invitation(text: str) -> Invitation:
         leaf_fingerprint=(
             _parse_bytes("leaf", _require(parameters, "leaf")) if is_classic else None
         ),
+        server_key=_parse_bytes("server key", parameters["key"]) if "key" in parameters else None,
     )
 
 

@@ -1,5 +1,5 @@
 """
-The named API keys of a server, of which it knows only the hashes.
+The named keys of a server, of which it knows only hashes and public keys (M-1).
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resip.bootstrap.credentials import SECRET_SIZE, derive_api_key, hash_api_key
 from resip.bootstrap.errors import KeyStoreError
 from resip.bootstrap.state import FileVersion, StateDirectory
+from resip.core.modern.handshake import derive_static_key
+from resip.core.modern.noise import KEY_SIZE, public_key_of
 from resip.core.types import RandomBytes
 
 KEYS_FILE = "keys.json"
@@ -40,18 +42,21 @@ def is_valid_name(name: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """
-    What a server knows of one key.
+    What a server knows of one key. Nothing of it lets anybody in.
 
     :ivar name: what the operator called it; safe to log.
     :ivar key_hash: SHA-256 of its classic API key.
     :ivar allow: the target patterns that it may use, ``None`` for the server's own list.
     :ivar created: Unix seconds.
+    :ivar public_key: its X25519 public key of the modern dialect, 32 bytes; empty for a key that
+        an earlier resip minted, which is good for the classic dialect alone.
     """
 
     name: str
     key_hash: bytes = field(repr=False)
     allow: tuple[str, ...] | None
     created: int
+    public_key: bytes = b""
 
 
 class KeyStore:
@@ -78,6 +83,7 @@ class KeyStore:
         self._wall_clock = wall_clock
         self._random_bytes = random_bytes
         self._records: dict[str, KeyRecord] = {}
+        self._by_public_key: dict[bytes, KeyRecord] = {}
         self._version: FileVersion | None = None
         self._load()
 
@@ -158,8 +164,7 @@ class KeyStore:
             self._load()
             old = self._require(name)
             patterns = None if allow is None else tuple(allow)
-            record = KeyRecord(old.name, old.key_hash, patterns, old.created)
-            self._save({**self._records, name: record})
+            self._save({**self._records, name: replace(old, allow=patterns)})
 
     def authenticate(self, api_key: str) -> KeyRecord | None:
         """
@@ -174,6 +179,15 @@ class KeyStore:
             if hmac.compare_digest(record.key_hash, presented):
                 found = record
         return found
+
+    def find_by_public_key(self, public_key: bytes) -> KeyRecord | None:
+        """
+        The key to which ``public_key`` belongs, ``None`` when it belongs to none.
+
+        Not in constant time: a public key is no secret, and that the client has the private
+        one is for the handshake to prove, before.
+        """
+        return self._by_public_key.get(public_key)
 
     def reload_if_changed(self) -> bool:
         """
@@ -199,13 +213,19 @@ class KeyStore:
                     "or restart the server to begin without any key"
                 )
             return
-        self._records = _parse(content, str(self._state.path_of(KEYS_FILE)))
+        self._use(_parse(content, str(self._state.path_of(KEYS_FILE))))
         self._version = version
 
     def _save(self, records: dict[str, KeyRecord]) -> None:
         self._state.write(KEYS_FILE, _format(records))
-        self._records = records
+        self._use(records)
         self._version = self._state.version(KEYS_FILE)
+
+    def _use(self, records: dict[str, KeyRecord]) -> None:
+        self._records = records
+        self._by_public_key = {
+            record.public_key: record for record in records.values() if record.public_key
+        }
 
     def _mint(self, name: str, allow: Iterable[str] | None) -> bytes:
         if len(self._records) >= MAX_KEYS:
@@ -219,6 +239,7 @@ class KeyStore:
             key_hash=hash_api_key(derive_api_key(secret)),
             allow=None if allow is None else tuple(allow),
             created=int(self._wall_clock()),
+            public_key=public_key_of(derive_static_key(secret)),
         )
         self._save({**self._records, name: record})
         return secret
@@ -234,6 +255,7 @@ def _format(records: dict[str, KeyRecord]) -> bytes:
     keys = {
         record.name: {
             "sha256": record.key_hash.hex(),
+            "public_key": record.public_key.hex(),
             "allow": None if record.allow is None else list(record.allow),
             "created": record.created,
         }
@@ -270,10 +292,14 @@ def _parse_record(name: str, fields: Any) -> KeyRecord:
     key_hash = bytes.fromhex(fields["sha256"])
     allow = fields["allow"]
     created = fields["created"]
+    public_key = bytes.fromhex(fields.get("public_key", ""))
     if len(key_hash) != 32 or not isinstance(created, int):
         raise ValueError("bad hash or time")
+    if len(public_key) not in (0, KEY_SIZE):
+        raise ValueError("bad public key")
     if allow is not None and not (
         isinstance(allow, list) and all(isinstance(pattern, str) for pattern in allow)
     ):
         raise ValueError("bad patterns")
-    return KeyRecord(name, key_hash, None if allow is None else tuple(allow), created)
+    patterns = None if allow is None else tuple(allow)
+    return KeyRecord(name, key_hash, patterns, created, public_key)

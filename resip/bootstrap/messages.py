@@ -1,5 +1,5 @@
 """
-What the classic session API says, as values: requests, replies, errors. No input or output.
+What the session API says, as values: requests, replies, errors. No input or output.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from resip.core.classic.cipher import CipherKeys, HashName, SessionKeys
 
 SERVER_INFO_PATH = "/resip/v1/server/info"
 SESSION_START_PATH = "/resip/v1/session/start"
+#: The modern dialect's handshake: message 1 up, message 2 down, both as they are.
+HANDSHAKE_PATH = "/resip/v2/session"
+HANDSHAKE_TYPE = "application/octet-stream"
+#: Bytes of the longest message 1; ours has about two hundred, later versions may say more.
+MAX_HANDSHAKE_SIZE = 2 * 1024
 #: Query of ``server/info`` by which our client asks about its session; others ignore it.
 SESSION_PARAMETER = "session"
 
@@ -40,7 +45,7 @@ class ErrorCode(StrEnum):
     The ``errorcode`` of a failed call.
     """
 
-    #: 403: the API key is wrong or missing.
+    #: 403: the API key is wrong or missing, or a handshake is not that of a known client.
     INVALID_MISSING_APIKEY = "invalid_missing_apikey"
     #: 400: this path answers to GET only.
     USE_GET_REQUEST = "use_get_request"

@@ -1,5 +1,6 @@
 """
-The server of the session API: authentication, rate limits, and the two calls.
+The server of the session API: authentication, rate limits, the two classic calls, and the modern
+dialect's handshake.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from twisted.web.server import Request
 from resip import __version__
 from resip.bootstrap.keystore import KeyRecord
 from resip.bootstrap.messages import (
+    HANDSHAKE_PATH,
+    HANDSHAKE_TYPE,
+    MAX_HANDSHAKE_SIZE,
     PRODUCT_PREFIX,
     SERVER_INFO_PATH,
     SESSION_PARAMETER,
@@ -30,8 +34,8 @@ from resip.bootstrap.ratelimit import RateLimiter
 from resip.core.classic.cipher import HashName
 from resip.core.errors import LimitError
 
-#: Requests without a valid key that one address may send at once, and per second after that.
-#: The prototype's client sends one such request each time it starts.
+#: Requests without a valid key, or with a handshake that is refused, that one address may send at
+#: once, and per second after that. The prototype's client sends one each time it starts.
 FAILURE_BURST, FAILURE_RATE = 20, 1.0
 
 #: Requests of any kind. Many clients may share one address.
@@ -46,6 +50,7 @@ _STATUS: Mapping[ErrorCode, int] = {
 Authenticate = Callable[[str], KeyRecord | None]
 StartSession = Callable[[KeyRecord, HashName, bool], SessionGrant]
 HasSession = Callable[[int, KeyRecord], bool]
+AcceptHandshake = Callable[[bytes], bytes | None]
 
 
 class _Refused(Exception):
@@ -71,6 +76,9 @@ class BootstrapResource(Resource):
         flag says that the client is the prototype. It may raise
         :class:`~resip.core.errors.LimitError`.
     :param has_session: whether a session exists and belongs to a key.
+    :param accept_handshake: starts a modern session for message 1 of a handshake and returns
+        message 2; ``None`` when it is refused, whatever the reason, after the same work (M-4).
+        It may raise :class:`~resip.core.errors.LimitError`.
     :param started: Unix seconds; the identity of this run of the server.
     :param wall_clock: Unix seconds, told to clients.
     :param now: monotonic seconds, for the rate limits.
@@ -85,6 +93,7 @@ class BootstrapResource(Resource):
         authenticate: Authenticate,
         start_session: StartSession,
         has_session: HasSession,
+        accept_handshake: AcceptHandshake,
         started: int,
         wall_clock: Callable[[], float],
         now: Callable[[], float],
@@ -93,6 +102,7 @@ class BootstrapResource(Resource):
         self._authenticate = authenticate
         self._start_session = start_session
         self._has_session = has_session
+        self._accept_handshake = accept_handshake
         self._started = started
         self._wall_clock = wall_clock
         self._failures = RateLimiter(burst=FAILURE_BURST, rate=FAILURE_RATE, now=now)
@@ -122,17 +132,35 @@ class BootstrapResource(Resource):
         address = _source_address(request)
         if wait := self._requests.take(address):
             raise _Refused(ErrorCode.TOO_MANY_REQUESTS, retry_after=wait)
+        # With another method it is a call like any other, so that strangers learn nothing.
+        if request.path == HANDSHAKE_PATH.encode("ascii") and request.method == b"POST":
+            return self._handshake(request, address)
         api_key = _presented_key(request)
         key = self._authenticate(api_key) if api_key else None
         if key is None:
-            if wait := self._failures.take(address):
-                raise _Refused(ErrorCode.TOO_MANY_REQUESTS, retry_after=wait)
-            raise _Refused(ErrorCode.INVALID_MISSING_APIKEY)
+            raise self._failure(address)
         if request.path == SERVER_INFO_PATH.encode("ascii"):
             return self._server_info(request, key)
         if request.path == SESSION_START_PATH.encode("ascii"):
             return self._session_start(request, key)
+        if request.path == HANDSHAKE_PATH.encode("ascii"):
+            raise _Refused(ErrorCode.USE_POST_REQUEST)
         raise _Refused(ErrorCode.INVALID_API_CALL)
+
+    def _handshake(self, request: Request, address: str) -> bytes:
+        assert request.content is not None
+        message1 = request.content.read(MAX_HANDSHAKE_SIZE + 1)
+        is_too_long = len(message1) > MAX_HANDSHAKE_SIZE
+        message2 = None if is_too_long else self._accept_handshake(message1)
+        if message2 is None:
+            raise self._failure(address)
+        request.responseHeaders.setRawHeaders("Content-Type", [HANDSHAKE_TYPE])
+        return message2
+
+    def _failure(self, address: str) -> _Refused:
+        if wait := self._failures.take(address):
+            return _Refused(ErrorCode.TOO_MANY_REQUESTS, retry_after=wait)
+        return _Refused(ErrorCode.INVALID_MISSING_APIKEY)
 
     def _server_info(self, request: Request, key: KeyRecord) -> bytes:
         if request.method != b"GET":

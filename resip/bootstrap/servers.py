@@ -12,11 +12,12 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from resip.bootstrap.certificates import ServerIdentity
-from resip.bootstrap.credentials import derive_api_key
 from resip.bootstrap.errors import InvitationError, StateError
 from resip.bootstrap.invitation import MAX_LENGTH, Invitation, parse_invitation
 from resip.bootstrap.keystore import KeyStore, is_valid_name
 from resip.bootstrap.state import StateDirectory
+from resip.core.modern.handshake import derive_static_key
+from resip.core.modern.noise import public_key_of
 
 SERVER_FILE = "server.json"
 LOCAL_FILE = "local"
@@ -78,6 +79,7 @@ def write_local_invitation(
     keystore: KeyStore,
     identity: ServerIdentity,
     *,
+    server_key: bytes,
     https_port: int,
     port: int,
 ) -> Invitation:
@@ -86,18 +88,21 @@ def write_local_invitation(
 
     The key ``local`` is minted when the store has no key yet, or when the invitation is
     missing, damaged or holds another secret than the store knows; an older key of that name
-    then ends. Otherwise the secret stays and only ports and pin are brought up to date, also
-    when the operator revoked the key on purpose.
+    then ends, and the new one may reach the same targets. Otherwise the secret stays and only
+    ports, pin and server key are brought up to date, also when the operator revoked the key on
+    purpose.
 
+    :param server_key: the server's public key of the modern dialect, 32 bytes.
     :return: the invitation.
     :raises StateError: when it cannot be written.
     :raises KeyStoreError: when the key cannot be minted.
     """
     secret = _kept_secret(state, keystore)
     if secret is None:
-        if keystore.get(LOCAL_KEY) is not None:
+        old = keystore.get(LOCAL_KEY)
+        if old is not None:
             keystore.revoke(LOCAL_KEY)
-        secret = keystore.add(LOCAL_KEY)
+        secret = keystore.add(LOCAL_KEY, None if old is None else old.allow)
     invitation = Invitation(
         host="127.0.0.1",
         https_port=https_port,
@@ -105,6 +110,7 @@ def write_local_invitation(
         name=LOCAL_KEY,
         pin=identity.pin,
         secret=secret,
+        server_key=server_key,
     )
     state.write(LOCAL_FILE, _line(invitation))
     return invitation
@@ -217,7 +223,9 @@ def _kept_secret(state: StateDirectory, keystore: KeyStore) -> bytes | None:
     if secret is None:
         return None
     stored = keystore.get(LOCAL_KEY)
-    if stored is not None and keystore.authenticate(derive_api_key(secret)) != stored:
+    # Not found, either, is a key that an earlier resip minted without a public key.
+    public_key = public_key_of(derive_static_key(secret))
+    if stored is not None and keystore.find_by_public_key(public_key) != stored:
         return None
     return secret
 

@@ -105,6 +105,7 @@ class SessionDriver:
     :param on_path: called when the session sends elsewhere.
     :param on_silence: called with the seconds for which the peer has owed an answer.
     :param on_answer: called when the peer shows life after a silence, or after it was out of reach.
+    :param on_lost: called with the reason when the peer has ended or forgotten the session.
     """
 
     _log = Logger()
@@ -120,6 +121,7 @@ class SessionDriver:
         on_path: Callable[[Path | None], None] | None = None,
         on_silence: Callable[[float], None] | None = None,
         on_answer: Callable[[], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
     ) -> None:
         self.session = session
         self._carriers = carriers
@@ -129,6 +131,7 @@ class SessionDriver:
         self._on_path = on_path
         self._on_silence = on_silence
         self._on_answer = on_answer
+        self._on_lost = on_lost
         self._silent_since: float | None = None
         self._channels: dict[int, SessionChannel] = {}
         self._is_turning = False
@@ -383,6 +386,8 @@ class SessionDriver:
                 self._silent_since = self.session.last_received_time
                 if self._on_silence is not None:
                     self._on_silence(seconds)
+            case events.SessionLost(reason) if self._on_lost is not None:
+                self._on_lost(reason)
 
     def _request(self, channel_id: int, target: Target) -> None:
         channel = self._channels[channel_id] = SessionChannel(self, channel_id, target)

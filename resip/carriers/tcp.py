@@ -1,11 +1,12 @@
 """
-The TCP carrier of the classic dialect: packets of one size, back to back, on a connection that
-may die at any time and is dialled again.
+The TCP carrier: the packets of either dialect, on a connection that may die at any time and is
+dialled again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred
@@ -23,7 +24,9 @@ from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from resip.carriers.framing import PREAMBLE_SIZE, BlockFraming, Framing
 from resip.carriers.interfaces import ReceivePacket
+from resip.core.errors import ProtocolError
 from resip.core.types import Path
 
 CARRIER_NAME = "tcp"
@@ -31,6 +34,10 @@ CARRIER_NAME = "tcp"
 INTRODUCTION_TIMEOUT = 30.0
 #: Connections without an authentic packet; the oldest goes when there is one more.
 MAX_STRANGERS = 256
+#: Bytes of incomplete packets kept for all connections without an authentic packet; who keeps
+#: most goes when there are more. A classic one keeps less than a packet, a modern one, which has
+#: to know a session's id, up to 64 KiB.
+MAX_STRANGER_BYTES = 1 << 20
 #: Seconds that the peer has to take what was written before a connection is cut.
 CLOSE_TIMEOUT = 2.0
 #: Seconds until a lost connection is dialled again: at first, in an outage's first hour, later.
@@ -42,22 +49,39 @@ EARLY_REDIALS = 1800
 
 
 @implementer(IPushProducer)
-class BlockProtocol(Protocol):
+class TCPConnection(Protocol):
     """
     One connection: cuts the stream into packets, and stops writing while it is full.
 
+    :param framing: where packets begin and end; ``None``: the first bytes that arrive decide.
     :ivar path: what the session knows this connection as; ``None`` before it is connected.
     :ivar is_introduced: an authentic packet came this way.
     """
 
     transport: ITCPTransport
 
-    def __init__(self, carrier: TCPCarrier) -> None:
+    def __init__(self, carrier: TCPCarrier, framing: Framing | None) -> None:
         self._carrier = carrier
-        self._buffer = b""
+        self._framing = framing
+        self._opening = b""
+        self._bad_packets = 0
         self.path: Path | None = None
         self.is_introduced = False
         self.is_writable = True
+
+    @property
+    def kept(self) -> int:
+        """
+        Bytes that arrived and are not yet a packet.
+        """
+        return len(self._opening) if self._framing is None else self._framing.kept
+
+    def send(self, packets: list[bytes]) -> None:
+        """
+        Write packets. They are lost while the peer has not shown how it frames its own.
+        """
+        if self._framing is not None:
+            self.transport.write(self._framing.wrap(packets))
 
     def connectionMade(self) -> None:
         """
@@ -65,6 +89,8 @@ class BlockProtocol(Protocol):
         """
         self.transport.setTcpNoDelay(True)
         IConsumer(self.transport).registerProducer(self, True)
+        if self._carrier.preamble:
+            self.transport.write(self._carrier.preamble)
         peer = self.transport.getPeer()
         self.path = Path(CARRIER_NAME, (peer.host, peer.port), is_reliable=True)
         self._carrier.connected(self)
@@ -75,26 +101,48 @@ class BlockProtocol(Protocol):
         """
         if self._carrier.is_closing:
             return
-        size = self._carrier.packet_size
-        path = self.path
-        assert path is not None, "connectionMade comes first"
-        data = self._buffer + data
-        end = len(data) - len(data) % size
-        self._buffer = data[end:]
-        for start in range(0, end, size):
-            if not self._carrier.receive(data[start : start + size], path):
-                # Once one block is not a packet of ours, no later one is.
+        try:
+            packets = self._split(data)
+        except ProtocolError:
+            self.transport.abortConnection()
+            return
+        for packet in packets:
+            if not self._hand_on(packet):
                 self.transport.abortConnection()
                 return
+        if not self.is_introduced:
+            self._carrier.limit_stranger_bytes()
+
+    def _split(self, data: bytes) -> list[bytes]:
+        if self._framing is None:
+            data = self._opening + data
+            if len(data) < PREAMBLE_SIZE:
+                self._opening = data
+                return []
+            self._opening = b""
+            self._framing = self._carrier.choose_framing(data[:PREAMBLE_SIZE])
+            if self._framing.has_preamble:
+                data = data[PREAMBLE_SIZE:]
+        return self._framing.feed(data)
+
+    def _hand_on(self, packet: bytes) -> bool:
+        # Says whether what follows may be of use.
+        assert self.path is not None, "connectionMade comes first"
+        assert self._framing is not None, "it cut the packet"
+        if self._carrier.receive(packet, self.path):
+            self._bad_packets = 0
             if not self.is_introduced:
                 self.is_introduced = True
                 self._carrier.introduced(self)
+            return True
+        self._carrier.unauthentic += 1
+        self._bad_packets += 1
+        return self.is_introduced and self._bad_packets < self._framing.max_bad_packets
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The connection is gone; Twisted calls this.
         """
-        self._buffer = b""
         self.is_writable = False
         self._carrier.disconnected(self)
 
@@ -123,13 +171,22 @@ class TCPCarrier(Factory):
     """
     All TCP connections of one side, listening or dialling.
 
+    Its framing is said in one of three ways: ``framing``, ``choose_framing`` or ``packet_size``.
+
     :param receive: told of every packet, answers whether it was authentic.
-    :param packet_size: bytes of every packet.
+    :param framing: makes the framing of each connection.
+    :param choose_framing: given the first :data:`~resip.carriers.framing.PREAMBLE_SIZE` bytes of
+        a connection, makes its framing; for a listening side that speaks both dialects.
+    :param packet_size: short for a ``framing`` of blocks of so many bytes.
+    :param preamble: written first on each connection; see :attr:`preamble`.
     :param on_connected: a connection may be used to send; only a dialling side wants to know.
     :param on_closed: a path is gone.
     :param on_writable: a path that was full takes more.
     :param requires_introduction: close connections that show no authentic packet in time.
+    :raises ValueError: when the framing is not said in just one way.
+    :ivar preamble: what the next connection begins with; empty for none.
     :ivar fruitless: connections in a row that have shown no authentic packet.
+    :ivar unauthentic: packets that were not authentic.
     """
 
     noisy = False
@@ -138,23 +195,33 @@ class TCPCarrier(Factory):
         self,
         receive: ReceivePacket,
         *,
-        packet_size: int,
         clock: IReactorTime,
         on_closed: Callable[[Path], None],
         on_writable: Callable[[Path], None],
+        framing: Callable[[], Framing] | None = None,
+        choose_framing: Callable[[bytes], Framing] | None = None,
+        packet_size: int | None = None,
+        preamble: bytes = b"",
         on_connected: Callable[[Path], None] | None = None,
         requires_introduction: bool = True,
     ) -> None:
+        if [framing, choose_framing, packet_size].count(None) != 2:
+            raise ValueError("give one of framing, choose_framing and packet_size")
+        if packet_size is not None:
+            framing = partial(BlockFraming, packet_size)
         self.receive = receive
-        self.packet_size = packet_size
+        self.preamble = preamble
         self.on_writable = on_writable
         self.fruitless = 0
+        self.unauthentic = 0
+        self._make_framing = framing
+        self._choose_framing = choose_framing
         self._clock = clock
         self._on_closed = on_closed
         self._on_connected = on_connected
         self._requires_introduction = requires_introduction
-        self._connections: dict[Path, BlockProtocol] = {}
-        self._strangers: dict[BlockProtocol, IDelayedCall] = {}
+        self._connections: dict[Path, TCPConnection] = {}
+        self._strangers: dict[TCPConnection, IDelayedCall] = {}
         self._closed: Deferred[None] | None = None
 
     @property
@@ -171,11 +238,11 @@ class TCPCarrier(Factory):
         """
         return len(self._connections)
 
-    def buildProtocol(self, addr: IAddress | None) -> BlockProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> TCPConnection:
         """
         A protocol for a new connection; Twisted calls this.
         """
-        return BlockProtocol(self)
+        return TCPConnection(self, None if self._make_framing is None else self._make_framing())
 
     def is_writable(self, path: Path) -> bool:
         """
@@ -190,7 +257,7 @@ class TCPCarrier(Factory):
         """
         connection = self._connections.get(path)
         if connection is not None:
-            connection.transport.write(b"".join(packets))
+            connection.send(packets)
 
     def close(self, path: Path) -> None:
         """
@@ -228,9 +295,23 @@ class TCPCarrier(Factory):
             closed.callback(None)
         return closed
 
-    # What the connections report.
+    # What the connections ask and report.
 
-    def connected(self, connection: BlockProtocol) -> None:
+    def choose_framing(self, opening: bytes) -> Framing:
+        """
+        The framing of a connection that begins with these bytes.
+        """
+        assert self._choose_framing is not None, "the framing is known from the start"
+        return self._choose_framing(opening)
+
+    def limit_stranger_bytes(self) -> None:
+        """
+        A stranger may keep more than before: see that all keep no more than the limit.
+        """
+        while sum(stranger.kept for stranger in self._strangers) > MAX_STRANGER_BYTES:
+            self._cut_stranger(max(self._strangers, key=lambda stranger: stranger.kept))
+
+    def connected(self, connection: TCPConnection) -> None:
         """
         A connection stands.
         """
@@ -242,21 +323,21 @@ class TCPCarrier(Factory):
         self._connections[connection.path] = connection
         if self._requires_introduction:
             if len(self._strangers) >= MAX_STRANGERS:
-                self._cut_oldest_stranger()
+                self._cut_stranger(next(iter(self._strangers)))
             self._strangers[connection] = self._clock.callLater(
                 INTRODUCTION_TIMEOUT, connection.transport.abortConnection
             )
         if self._on_connected is not None:
             self._on_connected(connection.path)
 
-    def introduced(self, connection: BlockProtocol) -> None:
+    def introduced(self, connection: TCPConnection) -> None:
         """
         A connection has shown an authentic packet.
         """
         self.fruitless = 0
         self._forget_stranger(connection)
 
-    def disconnected(self, connection: BlockProtocol) -> None:
+    def disconnected(self, connection: TCPConnection) -> None:
         """
         A connection is gone.
         """
@@ -267,14 +348,13 @@ class TCPCarrier(Factory):
         if self._closed is not None and not self._connections and not self._closed.called:
             self._closed.callback(None)
 
-    def _cut_oldest_stranger(self) -> None:
+    def _cut_stranger(self, stranger: TCPConnection) -> None:
         # It is forgotten at once: the loss of its connection is told only in a later turn, and
         # many connections may be accepted in this one.
-        oldest = next(iter(self._strangers))
-        self._forget_stranger(oldest)
-        oldest.transport.abortConnection()
+        self._forget_stranger(stranger)
+        stranger.transport.abortConnection()
 
-    def _forget_stranger(self, connection: BlockProtocol) -> None:
+    def _forget_stranger(self, connection: TCPConnection) -> None:
         timeout = self._strangers.pop(connection, None)
         if timeout is not None and timeout.active():
             timeout.cancel()

@@ -29,8 +29,10 @@ from resip.bootstrap.servers import (
     store_invitation,
 )
 from resip.bootstrap.state import StateDirectory, default_state_directory
+from resip.bootstrap.static_key import load_static_key
 from resip.cli.hostname import guess_host
 from resip.core.errors import ResipError
+from resip.core.modern.noise import public_key_of
 from resip.tunnel.policy import parse_pattern
 
 #: Names of keys that nobody named.
@@ -50,6 +52,7 @@ def invite(options: argparse.Namespace) -> None:
     identity = load(state)
     if identity is None:
         raise _no_server(state)
+    server_key = None if options.classic else _server_key(state)
     host = _host(options.host)
     keystore = KeyStore(state)
     name = options.name
@@ -68,6 +71,7 @@ def invite(options: argparse.Namespace) -> None:
         name=name,
         pin=identity.pin,
         secret=secret,
+        server_key=server_key,
     )
     print(invitation.to_text())
     _hint(
@@ -133,6 +137,16 @@ def _ports(state: StateDirectory) -> ServerPorts:
     if ports is None:
         raise _no_server(state)
     return ports
+
+
+def _server_key(state: StateDirectory) -> bytes:
+    static_key = load_static_key(state)
+    if static_key is None:
+        raise StateError(
+            f"the server of {state.path} has no key for the modern dialect yet: restart it, it "
+            "makes one when it starts"
+        )
+    return public_key_of(static_key)
 
 
 def _no_server(state: StateDirectory) -> StateError:

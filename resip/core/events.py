@@ -102,3 +102,12 @@ class PeerSilent(Event):
     """
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLost(Event):
+    """
+    The session is over and all its channels were reset: the peer ended or forgot it.
+    """
+
+    reason: str

@@ -68,4 +68,5 @@ class Path:
         if self.address is None:
             return self.carrier
         host, port = self.address
+        host = host.removeprefix("::ffff:")  # an IPv4 peer of a socket that takes both
         return f"{self.carrier} {f'[{host}]' if ':' in host else host}:{port}"

@@ -439,4 +439,3 @@ class Flow:
         if stale:
             del self._runs[: len(stale)]
             self._declare_lost(stale)
-            self.controller.on_losses(stale, bytes_in_flight=self._in_flight, now=now)

@@ -18,16 +18,13 @@ from twisted.logger import Logger
 from resip.bootstrap.client import BootstrapClient
 from resip.bootstrap.errors import BootstrapError, KeyRefused, RateLimited
 from resip.bootstrap.invitation import Invitation
-from resip.bootstrap.messages import SessionGrant
 from resip.carriers.driver import SessionDriver
 from resip.carriers.opener import SessionOpener
-from resip.core.classic.client import ClassicClientSession
-from resip.core.classic.configuration import PROTOTYPE, PUBLISHED, ClassicConfiguration
-from resip.core.classic.packet import OuterWrapper, PacketCodec
 from resip.core.types import Path, RandomBytes
 from resip.services.clock import Clocks
 from resip.services.errors import exit_on_user_error
 from resip.services.links import Link, TCPLink, UDPLink
+from resip.services.starters import ClassicStarter, ModernStarter, NewSession, Starter
 from resip.tunnel.listener import ForwardService
 from resip.tunnel.specification import Forward
 
@@ -48,12 +45,14 @@ class ClientConfiguration:
     :ivar forwards: where to listen and where that leads.
     :ivar carrier: ``udp`` or ``tcp``; ``auto`` prefers UDP.
     :ivar compress: ask for compressed channels.
+    :ivar is_classic: speak the classic dialect.
     """
 
     invitation: Invitation
     forwards: Sequence[Forward] = ()
     carrier: str = "auto"
     compress: bool = False
+    is_classic: bool = True
 
 
 class ClientService(MultiService):
@@ -79,10 +78,13 @@ class ClientService(MultiService):
         self._reactor = reactor
         self._configuration = configuration
         self._clocks = clocks or Clocks()
-        self._random_bytes = random_bytes
         self._bootstrap = bootstrap or BootstrapClient(reactor, configuration.invitation)
-        self._opener = SessionOpener(resolves_names=ClassicClientSession.resolves_names)
-        self._grant: SessionGrant | None = None
+        make_starter = ClassicStarter if configuration.is_classic else ModernStarter
+        self._starter: Starter = make_starter(
+            self._bootstrap, clocks=self._clocks, random_bytes=random_bytes
+        )
+        self._opener = SessionOpener(resolves_names=self._starter.resolves_names)
+        self._server_run: int | None = None
         self._driver: SessionDriver | None = None
         self._link: Link | None = None
         self._task: Deferred[None] | None = None
@@ -164,7 +166,7 @@ class ClientService(MultiService):
         delay = FIRST_RETRY
         while True:
             try:
-                grant, is_prototype = await self._bootstrap.start_session()
+                new = await self._starter.start()
             except BootstrapError as error:
                 if not self.running:
                     return
@@ -173,7 +175,7 @@ class ClientService(MultiService):
                 delay = min(2 * delay, MAX_RETRY)
             else:
                 self._told.clear()
-                self._use(grant, is_prototype=is_prototype)
+                self._use(new)
                 return
 
     def _report_trouble(self, error: BootstrapError) -> None:
@@ -192,40 +194,32 @@ class ClientService(MultiService):
         else:
             self._log.warn("{trouble}", trouble=trouble)
 
-    def _use(self, grant: SessionGrant, *, is_prototype: bool) -> None:
+    def _use(self, new: NewSession) -> None:
         invitation = self._configuration.invitation
-        codec = PacketCodec(
-            grant.session_id,
-            OuterWrapper(grant.master, grant.packet_size),
-            grant.session,
-            self._random_bytes,
-        )
-        configuration = ClassicConfiguration(
-            peer=PROTOTYPE if is_prototype else PUBLISHED, max_fragments=grant.max_fragments
-        )
-        link = self._link = self._make_link(grant)
-        self._grant = grant
+        link = self._link = self._make_link(new)
+        self._server_run = new.server_run
         self._driver = SessionDriver(
-            ClassicClientSession(codec, configuration, now=self._clocks.monotonic()),
+            new.session,
             link.carriers,
             clock=self._reactor,
             now=self._clocks.monotonic,
             on_path=self._report_path,
             on_silence=self._on_silence,
             on_answer=self._on_answer,
+            on_lost=self._on_lost,
         )
         self._log.info(
             "session {session_id} started with {server}{kind}",
-            session_id=grant.session_id,
+            session_id=new.session.session_id,
             server=invitation.authority,
-            kind=" (the prototype)" if is_prototype else "",
+            kind=new.note,
         )
         link.start(self._driver, invitation.host, invitation.port)
         self._opener.use(self._driver)
 
-    def _make_link(self, grant: SessionGrant) -> Link:
+    def _make_link(self, new: NewSession) -> Link:
         if self._configuration.carrier == "tcp":
-            return TCPLink(self._reactor, packet_size=grant.packet_size)
+            return TCPLink(self._reactor, make_framing=new.make_framing, preamble=new.preamble)
         return UDPLink(self._reactor)
 
     def _report_path(self, path: Path | None) -> None:
@@ -243,10 +237,16 @@ class ClientService(MultiService):
         if self._task is None:
             self._begin(self._ask_for_life())
 
+    def _on_lost(self, reason: str) -> None:
+        self._log.warn("the session is over: {reason}; starting another", reason=reason)
+        self._drop_session()
+        if self._task is None:
+            self._begin(self._connect())
+
     async def _ask_for_life(self) -> None:
-        grant = self._grant
+        run, session_id = self._server_run, self.session_id
         try:
-            info = await self._bootstrap.server_info(self.session_id)
+            info = await self._bootstrap.server_info(session_id)
         except KeyRefused as error:
             # The server has ended the sessions of this key, too.
             self._report_trouble(error)
@@ -256,9 +256,9 @@ class ClientService(MultiService):
         except BootstrapError as error:
             self._report_trouble(error)
             return
-        if grant is None:
+        if run is None:
             return
-        is_same_run = info.started == grant.started
+        is_same_run = info.started == run
         if is_same_run and info.has_session is not False:
             self._report_deaf_carrier()
             return
@@ -267,7 +267,7 @@ class ClientService(MultiService):
             if is_same_run
             else "the server was started anew and has lost session {session_id}; starting another"
         )
-        self._log.warn(message, session_id=grant.session_id)
+        self._log.warn(message, session_id=session_id)
         self._drop_session()
         await self._connect()
 
@@ -286,7 +286,7 @@ class ClientService(MultiService):
     def _drop_session(self) -> None:
         driver, link = self._driver, self._link
         self._opener.use(None)
-        self._driver = self._link = self._grant = self._told_path = None
+        self._driver = self._link = self._server_run = self._told_path = None
         if driver is not None:
             driver.stop()
         if link is not None:

@@ -4,7 +4,7 @@ The client's ways to its server: each keeps one carrier going for as long as a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.application.internet import ClientService
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from resip.carriers import tcp, udp
 from resip.carriers.driver import SessionDriver
+from resip.carriers.framing import Framing
 from resip.carriers.interfaces import Carrier
 from resip.carriers.tcp import TCPCarrier, redialling_service
 from resip.carriers.udp import UDPCarrier
@@ -27,8 +28,8 @@ from resip.tunnel.resolution import ResolutionError, resolve
 
 #: Seconds for which one address of a server's name is given a chance before the next.
 ADDRESS_TRIAL = 1.0
-#: Larger than any packet of ours; longer datagrams are not for us.
-MAX_DATAGRAM = 8192
+#: No UDP datagram is longer.
+MAX_DATAGRAM = 65_535
 
 
 class Link(Protocol):
@@ -195,12 +196,15 @@ class TCPLink:
     A TCP connection that is dialled again whenever it is gone.
     """
 
-    def __init__(self, reactor: Any, *, packet_size: int) -> None:
+    def __init__(
+        self, reactor: Any, *, make_framing: Callable[[], Framing], preamble: bytes = b""
+    ) -> None:
         self._reactor = reactor
         self._driver: SessionDriver | None = None
         self._carrier = TCPCarrier(
             self._receive,
-            packet_size=packet_size,
+            framing=make_framing,
+            preamble=preamble,
             clock=reactor,
             on_connected=self._connected,
             on_closed=self._closed,

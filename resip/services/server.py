@@ -28,6 +28,7 @@ from resip.bootstrap.servers import (
 )
 from resip.bootstrap.site import bootstrap_factory
 from resip.bootstrap.state import StateDirectory
+from resip.bootstrap.static_key import load_or_create_static_key
 from resip.carriers import tcp, udp
 from resip.carriers.channels import Channel
 from resip.carriers.interfaces import Carrier
@@ -60,6 +61,7 @@ class ServerConfiguration:
     :ivar https_port: TCP, for the bootstrap; 0 means any.
     :ivar port: UDP and TCP, for packets; 0 means any.
     :ivar allow: patterns of targets for keys without a list of their own.
+    :ivar is_classic: speak the classic dialect too.
     """
 
     state: StateDirectory
@@ -67,6 +69,7 @@ class ServerConfiguration:
     https_port: int = DEFAULT_HTTPS_PORT
     port: int = DEFAULT_PORT
     allow: tuple[str, ...] = DEFAULT_PATTERNS
+    is_classic: bool = True
 
 
 class ServerService(MultiService):
@@ -92,6 +95,7 @@ class ServerService(MultiService):
         self._reactor = reactor
         self._configuration = configuration
         self._clocks = clocks or Clocks()
+        self._random_bytes = random_bytes
         self._policy = Policy(configuration.allow)
         self._targets = TargetConnector(reactor)
         self._carriers: dict[str, Carrier] = {}
@@ -106,6 +110,7 @@ class ServerService(MultiService):
             clocks=self._clocks,
             random_bytes=random_bytes,
             on_request=self._channel_requested,
+            is_classic=configuration.is_classic,
         )
         for interval, function in (
             (KEY_CHECK_INTERVAL, self._check_keys),
@@ -145,6 +150,9 @@ class ServerService(MultiService):
         state = self._configuration.state
         self._begin_run(state)
         identity = certificates.load_or_create(state, wall_clock=self._clocks.wall)
+        server_key = self.sessions.speak_modern(
+            load_or_create_static_key(state, self._random_bytes)
+        )
         keystore = self._keystore = KeyStore(state, wall_clock=self._clocks.wall)
         factory = TLSMemoryBIOFactory(
             certificates.server_tls_options(identity),
@@ -158,7 +166,12 @@ class ServerService(MultiService):
             self._configuration.port, self._make_udp, self._make_tcp(), "--port"
         )
         write_local_invitation(
-            state, keystore, identity, https_port=self.https_port, port=self.port
+            state,
+            keystore,
+            identity,
+            server_key=server_key,
+            https_port=self.https_port,
+            port=self.port,
         )
         write_server_ports(state, ServerPorts(self.https_port, self.port, self.sessions.started))
         self._log.info(
@@ -183,6 +196,7 @@ class ServerService(MultiService):
             authenticate=self._authenticate,
             start_session=self.sessions.start_session,
             has_session=self.sessions.has_session,
+            accept_handshake=self._accept_handshake,
             started=self.sessions.started,
             wall_clock=self._clocks.wall,
             now=self._clocks.monotonic,
@@ -198,7 +212,7 @@ class ServerService(MultiService):
     def _make_tcp(self) -> TCPCarrier:
         carrier = TCPCarrier(
             self.sessions.receive_datagram,
-            packet_size=self.sessions.packet_size,
+            choose_framing=self.sessions.choose_framing,
             clock=self._reactor,
             on_closed=self.sessions.path_closed,
             on_writable=self.sessions.path_writable,
@@ -227,6 +241,19 @@ class ServerService(MultiService):
             channel.refuse(ResetCode.REFUSED)
             return
         self._targets.channel_requested(channel, policy, key_name)
+
+    def _accept_handshake(self, message1: bytes) -> bytes | None:
+        return self.sessions.accept_handshake(message1, self._find_key)
+
+    def _find_key(self, public_key: bytes) -> KeyRecord | None:
+        if self._keystore is None:
+            return None
+        record = self._keystore.find_by_public_key(public_key)
+        if record is None:
+            # It may have been minted this very second, by a command in another process.
+            self._check_keys()
+            record = self._keystore.find_by_public_key(public_key)
+        return record
 
     def _authenticate(self, api_key: str) -> KeyRecord | None:
         if self._keystore is None:

@@ -61,6 +61,7 @@ def make_resource() -> BootstrapResource:
             hash_name, session_id=int(is_prototype)
         ),
         has_session=lambda session_id, key: session_id == 1,
+        accept_handshake=lambda message1: None,
         started=1,
         wall_clock=lambda: 2.0,
         now=Clock().seconds,

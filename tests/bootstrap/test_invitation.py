@@ -22,6 +22,7 @@ EXAMPLE = Invitation(
     name="alice",
     pin=bytes(range(32)),
     secret=bytes(range(32, 64)),
+    server_key=b"\xfb" * 32,
 )
 
 CLASSIC = Invitation(
@@ -59,6 +60,7 @@ def invitations(draw: st.DrawFn) -> Invitation:
         secret=None if is_classic else draw(KEYS),
         classic_api_key=draw(API_KEYS) if is_classic else None,
         leaf_fingerprint=draw(KEYS) if is_classic else None,
+        server_key=draw(st.none() | KEYS),
     )
 
 
@@ -74,7 +76,8 @@ class InvitationTests(SynchronousTestCase):
         self.assertEqual(
             EXAMPLE.to_text(),
             "resip://ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8@resip.example.org:31265"
-            "?port=31266&name=alice&pin=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+            "?port=31266&name=alice&key=-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s"
+            "&pin=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
         )
         self.assertIn("@[2001:db8::1]:1?port=65535&", CLASSIC.to_text())
         self.assertTrue(CLASSIC.to_text().startswith("resip+classic://K%2Fe%2By%3A"))
@@ -134,6 +137,8 @@ class InvitationTests(SynchronousTestCase):
             (text.replace("port=31266", "port=-1"), "no number"),
             (text.replace("&pin=", "&pun="), "no 'pin'.*cut off"),
             (text[:-3], "pin .* 3[01] bytes|pin .* cut off"),
+            (text.replace("&key=", "&key=A"), "server key .* cut off"),
+            (text.replace("&key=", "&key=&x="), "server key .* 0 bytes"),
             (text + "&port=1", "'port' twice"),
             (text.replace("alice", "a/b"), "damaged|not a key name"),
             (text.replace("resip.example.org", "exämple.org"), "xn--"),
@@ -143,6 +148,14 @@ class InvitationTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(InvitationError, message):
                 parse_invitation(damaged)
+
+    def test_invitation_without_server_key(self) -> None:
+        """
+        The line of an earlier resip is for the classic dialect only.
+        """
+        classic_only = replace(EXAMPLE, server_key=None)
+        self.assertNotIn("key=", classic_only.to_text())
+        self.assertEqual(parse_invitation(classic_only.to_text()), classic_only)
 
     def test_later_parameters_are_ignored(self) -> None:
         """
@@ -181,6 +194,7 @@ class InvitationTests(SynchronousTestCase):
             {"port": 65536},
             {"name": ".."},
             {"pin": b""},
+            {"server_key": b"x"},
             {"secret": None},
             {"classic_api_key": "x"},
             {"leaf_fingerprint": bytes(32)},

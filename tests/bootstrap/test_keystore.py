@@ -23,6 +23,8 @@ from resip.bootstrap.credentials import (
 from resip.bootstrap.errors import KeyStoreError
 from resip.bootstrap.keystore import KEYS_FILE, KeyStore, is_valid_name
 from resip.bootstrap.state import StateDirectory
+from resip.core.modern.handshake import derive_static_key
+from resip.core.modern.noise import public_key_of
 
 
 class CredentialsTests(SynchronousTestCase):
@@ -112,24 +114,59 @@ class KeyStoreTests(SynchronousTestCase):
 
     def test_neither_secret_nor_key_is_stored(self) -> None:
         """
-        The file holds only the hash of the API key, and no repr shows even that.
+        The file holds only the hash of the API key and the public key (M-1), and no repr shows
+        even the hash.
         """
         secret = self.store.add("alice")
         content = (self.state.read(KEYS_FILE) or b"").decode()
-        for told in (secret.hex(), encode_base64url(secret), derive_api_key(secret)):
+        private_key = derive_static_key(secret).private_bytes_raw().hex()
+        for told in (secret.hex(), encode_base64url(secret), derive_api_key(secret), private_key):
             self.assertNotIn(told, content)
         digest = hash_api_key(derive_api_key(secret))
         self.assertIn(digest.hex(), content)
         self.assertNotIn(repr(digest)[2:-1], repr(self.store.get("alice")))
 
+    def test_key_is_found_by_its_public_key(self) -> None:
+        """
+        The static key derived from the secret leads to its record, in this and any later process,
+        also after its patterns changed; nothing else does.
+        """
+        self.store.add("bob")
+        public_key = public_key_of(derive_static_key(self.store.add("alice")))
+        self.store.set_allow("alice", ["a:1"])
+        for store in (self.store, KeyStore(self.state)):
+            record = store.find_by_public_key(public_key)
+            assert record is not None
+            self.assertEqual((record.name, record.allow), ("alice", ("a:1",)))
+            self.assertEqual(record.public_key, public_key)
+            for other in (b"", bytes(32), public_key[:-1]):
+                self.assertIsNone(store.find_by_public_key(other))
+
+    def test_record_of_an_earlier_resip_is_classic_only(self) -> None:
+        """
+        A record without a public key still has its API key, and no empty key finds it.
+        """
+        api_key = derive_api_key(self.store.add("alice"))
+        document = json.loads(self.state.read(KEYS_FILE) or b"")
+        del document["keys"]["alice"]["public_key"]
+        self.state.write(KEYS_FILE, json.dumps(document).encode())
+        store = KeyStore(self.state)
+        store.add("bob")
+        record = KeyStore(self.state).authenticate(api_key)
+        assert record is not None
+        self.assertEqual(record.public_key, b"")
+        self.assertIsNone(store.find_by_public_key(b""))
+
     def test_revoked_key_is_not_recognised(self) -> None:
         """
         After revoking, the name is free and the old secret stays worthless.
         """
-        api_key = derive_api_key(self.store.add("alice"))
+        secret = self.store.add("alice")
         self.store.revoke("alice")
         self.store.add("alice")
-        self.assertIsNone(self.store.authenticate(api_key))
+        self.assertIsNone(self.store.authenticate(derive_api_key(secret)))
+        public_key = public_key_of(derive_static_key(secret))
+        self.assertIsNone(self.store.find_by_public_key(public_key))
 
     def test_taken_name_names_the_ways_out(self) -> None:
         """
@@ -214,7 +251,14 @@ class KeyStoreTests(SynchronousTestCase):
         api_key = derive_api_key(self.store.add("alice"))
         whole = json.loads(self.state.read(KEYS_FILE) or b"")
         broken: list[object] = [None, [], {}, {"version": 1}, {"version": 1, "keys": []}]
-        for name, value in (("sha256", "zz"), ("allow", "x"), ("allow", [1]), ("created", "x")):
+        for name, value in (
+            ("sha256", "zz"),
+            ("public_key", "00" * 31),
+            ("public_key", None),
+            ("allow", "x"),
+            ("allow", [1]),
+            ("created", "x"),
+        ):
             record = {**whole["keys"]["alice"], name: value}
             broken.append({"version": 1, "keys": {"alice": record}})
         contents = [json.dumps(document).encode() for document in broken]

@@ -73,6 +73,7 @@ class ServerFixture:
             authenticate=lambda key: ALICE if key == API_KEY else None,
             start_session=self._start_session,
             has_session=lambda session_id, key: session_id == 1,
+            accept_handshake=lambda message1: None,
             started=1700000000,
             wall_clock=lambda: 1700000009.7,
             now=self.clock.seconds,

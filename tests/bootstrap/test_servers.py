@@ -4,6 +4,7 @@ Tests for :mod:`resip.bootstrap.servers`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,7 +13,7 @@ from resip.bootstrap.certificates import load_or_create
 from resip.bootstrap.credentials import derive_api_key
 from resip.bootstrap.errors import InvitationError, StateError
 from resip.bootstrap.invitation import Invitation
-from resip.bootstrap.keystore import KeyStore
+from resip.bootstrap.keystore import KEYS_FILE, KeyStore
 from resip.bootstrap.servers import (
     LOCAL_FILE,
     ServerPorts,
@@ -23,6 +24,8 @@ from resip.bootstrap.servers import (
     write_server_ports,
 )
 from resip.bootstrap.state import StateDirectory
+from resip.core.modern.handshake import derive_static_key
+from resip.core.modern.noise import public_key_of
 from tests.bootstrap.test_invitation import CLASSIC, EXAMPLE
 
 
@@ -68,13 +71,19 @@ class LocalInvitationTests(SynchronousTestCase):
         self.state = StateDirectory(Path(self.mktemp()))
         self.store = KeyStore(self.state)
         self.identity = load_or_create(self.state)
+        self.server_key = b"\x07" * 32
 
     def write(self, https_port: int = 1, port: int = 2) -> Invitation:
         """
         What the server does at every start.
         """
         return write_local_invitation(
-            self.state, self.store, self.identity, https_port=https_port, port=port
+            self.state,
+            self.store,
+            self.identity,
+            server_key=self.server_key,
+            https_port=https_port,
+            port=port,
         )
 
     def test_first_start_mints_a_key(self) -> None:
@@ -83,6 +92,7 @@ class LocalInvitationTests(SynchronousTestCase):
         """
         invitation = self.write()
         self.assertEqual((invitation.host, invitation.pin), ("127.0.0.1", self.identity.pin))
+        self.assertEqual(invitation.server_key, self.server_key)
         record = self.store.authenticate(invitation.api_key)
         assert record is not None
         self.assertEqual(record.name, "local")
@@ -91,12 +101,14 @@ class LocalInvitationTests(SynchronousTestCase):
 
     def test_later_starts_keep_the_secret(self) -> None:
         """
-        Only the ports follow the server; other keys do not matter.
+        Only the ports and its key follow the server; other keys do not matter.
         """
         first = self.write()
         self.store.add("alice")
+        self.server_key = b"\x08" * 32
         second = self.write(https_port=3, port=4)
         self.assertEqual((second.https_port, second.port), (3, 4))
+        self.assertEqual(second.server_key, self.server_key)
         self.assertEqual(second.secret, first.secret)
 
     def test_lost_invitation_is_replaced(self) -> None:
@@ -111,6 +123,23 @@ class LocalInvitationTests(SynchronousTestCase):
             second = self.write()
             self.assertIsNone(self.store.authenticate(first.api_key))
             self.assertIsNotNone(self.store.authenticate(second.api_key))
+
+    def test_key_of_an_earlier_resip_is_replaced(self) -> None:
+        """
+        A local key without a public key is minted anew, and may reach what the old one might.
+        """
+        first = self.write()
+        self.store.set_allow("local", ["10.0.0.1:22"])
+        document = json.loads(self.state.read(KEYS_FILE) or b"")
+        del document["keys"]["local"]["public_key"]
+        self.state.write(KEYS_FILE, json.dumps(document).encode())
+        self.store.reload_if_changed()
+        second = self.write()
+        self.assertNotEqual(first.secret, second.secret)
+        public_key = public_key_of(derive_static_key(second.secret or b""))
+        record = self.store.find_by_public_key(public_key)
+        assert record is not None
+        self.assertEqual((record.name, record.allow), ("local", ("10.0.0.1:22",)))
 
     def test_lost_key_store_is_followed(self) -> None:
         """
@@ -182,7 +211,12 @@ class FindInvitationTests(SynchronousTestCase):
         store_invitation(self.state, "a", EXAMPLE)
         store = KeyStore(self.state)
         local = write_local_invitation(
-            self.state, store, load_or_create(self.state), https_port=1, port=2
+            self.state,
+            store,
+            load_or_create(self.state),
+            server_key=bytes(32),
+            https_port=1,
+            port=2,
         )
         self.assertEqual(find_invitation(None, self.state), local)
         self.assertEqual(

@@ -1,14 +1,22 @@
 """
-What the tests of carriers share: a session by script, and a real pair of sessions in memory.
+What the tests of carriers share: a session by script, a real pair of sessions, and
+TCP connections in memory.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from random import Random
+from typing import cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.channels import Channel
 from resip.carriers.driver import SessionDriver
+from resip.carriers.tcp import TCPCarrier
 from resip.carriers.udp import UDPCarrier
 from resip.core.classic.cipher import CipherKeys, SessionKeys
 from resip.core.classic.client import ClassicClientSession
@@ -19,10 +27,14 @@ from resip.core.errors import ChannelError, ResetCode
 from resip.core.events import ChannelReset, Event
 from resip.core.types import Path, Protocol, Target
 from tests.support.network import DatagramReactor
-from tests.tunnel.programs import RecordingUser
+from tests.tunnel.programs import MemoryTransport, RecordingUser
 
 TARGET = Target(Protocol.TCP, "192.0.2.9", 22)
 PATH = Path("udp", ("192.0.2.1", 31266))
+#: Bytes of a block, and two blocks of which :class:`TCPCarrierTestCase` likes the first.
+SIZE = 64
+GOOD = b"good".ljust(SIZE, b".")
+BAD = b"bad".ljust(SIZE, b".")
 
 
 class ScriptedSession:
@@ -288,3 +300,77 @@ class DriverPair:
         """
         self.client.stop()
         self.server.stop()
+
+
+class MemoryConnection:
+    """
+    A connection of a carrier, and the transport below it.
+    """
+
+    def __init__(self, carrier: TCPCarrier, port: int) -> None:
+        address = IPv4Address("TCP", "192.0.2.7", port)
+        self.protocol = carrier.buildProtocol(cast(IAddress, address))
+        self.transport = MemoryTransport()
+        self.transport.peerAddr = address
+        self.protocol.makeConnection(cast(ITCPTransport, self.transport))
+        assert self.protocol.path is not None
+        self.path = self.protocol.path
+
+    @property
+    def is_aborted(self) -> bool:
+        """
+        Whether the carrier cut it.
+        """
+        return "abort" in self.transport.ends
+
+    def lose(self) -> None:
+        """
+        The connection is gone.
+        """
+        self.protocol.connectionLost()
+
+
+class TCPCarrierTestCase(SynchronousTestCase):
+    """
+    A carrier for whom packets that start with ``good`` are authentic.
+    """
+
+    requires_introduction = True
+
+    def setUp(self) -> None:
+        """
+        Make it.
+        """
+        self.clock = Clock()
+        self.received: list[tuple[bytes, Path]] = []
+        self.connected: list[Path] = []
+        self.closed: list[Path] = []
+        self.writable: list[Path] = []
+        self.carrier = self.make_carrier()
+
+    def make_carrier(self) -> TCPCarrier:
+        """
+        One for the classic dialect.
+        """
+        return TCPCarrier(
+            self.receive,
+            packet_size=SIZE,
+            clock=self.clock,
+            on_connected=self.connected.append,
+            on_closed=self.closed.append,
+            on_writable=self.writable.append,
+            requires_introduction=self.requires_introduction,
+        )
+
+    def receive(self, data: bytes, path: Path) -> bool:
+        """
+        Keep it.
+        """
+        self.received.append((data, path))
+        return data.startswith(b"good")
+
+    def connect(self, port: int = 1) -> MemoryConnection:
+        """
+        A new connection.
+        """
+        return MemoryConnection(self.carrier, port)

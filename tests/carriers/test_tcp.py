@@ -9,12 +9,10 @@ from typing import cast
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
-from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer, ITCPTransport
-from twisted.internet.task import Clock
+from twisted.internet.interfaces import IProtocol, IPushProducer, ITCPTransport
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.tcp import (
     CLOSE_TIMEOUT,
@@ -24,85 +22,13 @@ from resip.carriers.tcp import (
     MAX_LATE_REDIAL,
     MAX_REDIAL,
     MAX_STRANGERS,
-    BlockProtocol,
-    TCPCarrier,
+    TCPConnection,
     redial_delay,
     redialling_service,
 )
 from resip.core.types import Path
+from tests.carriers.fixture import BAD, GOOD, SIZE, TCPCarrierTestCase
 from tests.tunnel.programs import MemoryTransport
-
-SIZE = 64
-GOOD = b"good".ljust(SIZE, b".")
-BAD = b"bad".ljust(SIZE, b".")
-
-
-class Connection:
-    """
-    A connection of a carrier, and the transport below it.
-    """
-
-    def __init__(self, carrier: TCPCarrier, port: int) -> None:
-        address = IPv4Address("TCP", "192.0.2.7", port)
-        self.protocol = carrier.buildProtocol(cast(IAddress, address))
-        self.transport = MemoryTransport()
-        self.transport.peerAddr = address
-        self.protocol.makeConnection(cast(ITCPTransport, self.transport))
-        assert self.protocol.path is not None
-        self.path = self.protocol.path
-
-    @property
-    def is_aborted(self) -> bool:
-        """
-        Whether the carrier cut it.
-        """
-        return "abort" in self.transport.ends
-
-    def lose(self) -> None:
-        """
-        The connection is gone.
-        """
-        self.protocol.connectionLost()
-
-
-class TCPCarrierTestCase(SynchronousTestCase):
-    """
-    A carrier for whom packets that start with ``good`` are authentic.
-    """
-
-    requires_introduction = True
-
-    def setUp(self) -> None:
-        """
-        Make it.
-        """
-        self.clock = Clock()
-        self.received: list[tuple[bytes, Path]] = []
-        self.connected: list[Path] = []
-        self.closed: list[Path] = []
-        self.writable: list[Path] = []
-        self.carrier = TCPCarrier(
-            self.receive,
-            packet_size=SIZE,
-            clock=self.clock,
-            on_connected=self.connected.append,
-            on_closed=self.closed.append,
-            on_writable=self.writable.append,
-            requires_introduction=self.requires_introduction,
-        )
-
-    def receive(self, data: bytes, path: Path) -> bool:
-        """
-        Keep it.
-        """
-        self.received.append((data, path))
-        return data.startswith(b"good")
-
-    def connect(self, port: int = 1) -> Connection:
-        """
-        A new connection.
-        """
-        return Connection(self.carrier, port)
 
 
 class BlockTests(TCPCarrierTestCase):
@@ -414,4 +340,4 @@ class RedialTests(TCPCarrierTestCase):
         """
         Every connection has a protocol of its own.
         """
-        self.assertIsInstance(self.carrier.buildProtocol(None), BlockProtocol)
+        self.assertIsInstance(self.carrier.buildProtocol(None), TCPConnection)

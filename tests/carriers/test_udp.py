@@ -5,12 +5,24 @@ Tests of :mod:`resip.carriers.udp`, on a network in memory.
 from __future__ import annotations
 
 import errno
+import socket
+import sys
 from random import Random
+from unittest import skipUnless
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorUDP
+from twisted.internet.udp import Port
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from resip.carriers.driver import SessionDriver
-from resip.carriers.udp import MAX_CACHED_PATHS, UDPCarrier
+from resip.carriers.udp import (
+    IP_MTU_DISCOVER,
+    IPV6_MTU_DISCOVER,
+    MAX_CACHED_PATHS,
+    PMTUDISC_PROBE,
+    UDPCarrier,
+)
 from resip.core.types import Path
 from tests.carriers.fixture import DriverPair, make_sessions
 from tests.support.network import DatagramReactor
@@ -70,6 +82,21 @@ class UDPCarrierTests(SynchronousTestCase):
         self.carrier.send(Path("udp", ("192.0.2.7", 5)), [b"three"])
         self.assertEqual([data for data, _, _ in self.reactor.sent], [b"three"])
 
+    def test_what_is_too_long_is_told(self) -> None:
+        """
+        Of a packet that is too large for the way the size is told; of other refusals nothing.
+        """
+        told: list[tuple[Path, int]] = []
+        carrier = UDPCarrier(self.receive, on_unsendable=lambda *args: told.append(args))
+        self.reactor.listenUDP(0, carrier)
+        path = Path("udp", ("192.0.2.7", 5))
+        self.reactor.refusal = OSError(errno.EMSGSIZE, "Message too long")
+        carrier.send(path, [bytes(1472), bytes(9000)])
+        self.reactor.refusal = OSError(errno.ENETUNREACH, "Network is unreachable")
+        carrier.send(path, [bytes(20)])
+        self.assertEqual(told, [(path, 1472), (path, 9000)])
+        self.assertEqual(carrier.unsendable, 3)
+
     def test_without_a_socket_packets_are_lost(self) -> None:
         """
         A carrier whose socket is closed loses packets, and says nothing.
@@ -91,6 +118,45 @@ class UDPCarrierTests(SynchronousTestCase):
         self.assertIs(paths[-1], paths[-2])
         self.carrier.datagramReceived(b"", ("192.0.2.7", 0))
         self.assertIsNot(self.received[-1][1], paths[0])
+
+
+@skipUnless(sys.platform == "linux", "only Linux has the option")
+class FragmentTests(TestCase):
+    """
+    Real sockets do not fragment.
+    """
+
+    def listen(self, carrier: UDPCarrier, interface: str) -> Port:
+        """
+        Open a socket.
+        """
+        port = IReactorUDP(reactor).listenUDP(0, carrier, interface, 8192)
+        self.addCleanup(port.stopListening)
+        assert isinstance(port, Port)
+        return port
+
+    def test_the_sockets_probe(self) -> None:
+        """
+        The option is set, over IPv6 also for the IPv4 that such a socket may take.
+        """
+        for interface in ("127.0.0.1", "::1"):
+            handle = self.listen(UDPCarrier(lambda data, path: True), interface).getHandle()
+            options = [handle.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER)]
+            if interface == "::1":
+                options.append(handle.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER))
+            self.assertEqual(set(options), {PMTUDISC_PROBE})
+
+    def test_too_long_for_any_way(self) -> None:
+        """
+        A packet that no datagram can hold is told like one that is too long for the way.
+        """
+        told: list[int] = []
+        carrier = UDPCarrier(
+            lambda data, path: True, on_unsendable=lambda path, size: told.append(size)
+        )
+        port = self.listen(carrier, "127.0.0.1")
+        carrier.send(Path("udp", ("127.0.0.1", port.getHost().port)), [bytes(65_508)])
+        self.assertEqual(told, [65_508])
 
 
 class HostileDatagramTests(SynchronousTestCase):

@@ -21,14 +21,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from resip.bootstrap.certificates import load_or_create, server_tls_options
 from resip.bootstrap.client import BootstrapClient
-from resip.bootstrap.invitation import is_valid_host, parse_invitation
+from resip.bootstrap.invitation import parse_invitation
 from resip.bootstrap.keystore import KeyStore
 from resip.bootstrap.resource import BootstrapResource
 from resip.bootstrap.servers import ServerPorts, find_invitation, write_server_ports
 from resip.bootstrap.site import bootstrap_factory
 from resip.bootstrap.state import StateDirectory
-from resip.cli.hostname import guess_host
+from resip.bootstrap.static_key import STATIC_KEY_FILE, load_or_create_static_key
 from resip.cli.main import main
+from resip.core.modern.noise import public_key_of
 from tests.bootstrap.test_invitation import EXAMPLE
 from tests.bootstrap.test_messages import make_grant
 
@@ -49,6 +50,7 @@ class CommandTestCase(SynchronousTestCase):
         Leave what a server leaves when it listens.
         """
         load_or_create(self.state)
+        load_or_create_static_key(self.state, os.urandom)
         write_server_ports(self.state, ServerPorts(https_port=31265, port=31266, started=1))
 
     def resip(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
@@ -86,6 +88,8 @@ class InviteTests(CommandTestCase):
             ("resip.example.org", 31265, 31266, "alice"),
         )
         self.assertEqual(invitation.pin, load_or_create(self.state).pin)
+        static_key = load_or_create_static_key(self.state, os.urandom)
+        self.assertEqual(invitation.server_key, public_key_of(static_key))
         self.assertIsNotNone(KeyStore(self.state).authenticate(invitation.api_key))
         self.assertIn("resip keys revoke alice", err)
         self.assertNotIn(out.strip(), err)
@@ -116,6 +120,30 @@ class InviteTests(CommandTestCase):
         status, out, err = self.resip("invite")
         self.assertEqual((status, out), (1, ""))
         self.assertRegex(err, "no server has run with this state directory yet.*start it first")
+        self.assertEqual(KeyStore(self.state).names, [])
+
+    def test_without_a_static_key_nothing_is_made(self) -> None:
+        """
+        A server that has not run since it learned the modern dialect must be restarted first,
+        unless the key is for a classic client.
+        """
+        self.run_server()
+        self.state.remove(STATIC_KEY_FILE)
+        status, out, err = self.resip("invite", "--host", "h")
+        self.assertEqual((status, out, err.count("\n")), (1, "", 1))
+        self.assertIn("restart it", err)
+        self.assertEqual(KeyStore(self.state).names, [])
+        self.assertEqual(self.resip("invite", "--classic", "--host", "h")[0], 0)
+
+    def test_damaged_static_key_is_one_line(self) -> None:
+        """
+        A damaged file is named, without a traceback, and no key is made.
+        """
+        self.run_server()
+        self.state.write(STATIC_KEY_FILE, b"x")
+        status, out, err = self.resip("invite", "--host", "h")
+        self.assertEqual((status, out, err.count("\n")), (1, "", 1))
+        self.assertIn("static.key is damaged", err)
         self.assertEqual(KeyStore(self.state).names, [])
 
     def test_taken_name_is_refused(self) -> None:
@@ -356,6 +384,7 @@ class ProcessTests(TestCase):
             authenticate=store.authenticate,
             start_session=lambda key, hash_name, is_prototype: make_grant(hash_name),
             has_session=lambda session_id, key: session_id == 1,
+            accept_handshake=lambda message1: None,
             started=1,
             wall_clock=lambda: 2.0,
             now=Clock().seconds,
@@ -396,34 +425,3 @@ class ProcessTests(TestCase):
         invitation = find_invitation("old", client)
         self.assertEqual(invitation.pin, identity.pin)
         await BootstrapClient(reactor, invitation).start_session()
-
-
-class GuessHostTests(SynchronousTestCase):
-    """
-    The guess is always something that an invitation can hold.
-    """
-
-    def test_guess_is_a_valid_host(self) -> None:
-        """
-        Whatever this machine is called, the guess can be written.
-        """
-        self.assertTrue(is_valid_host(guess_host()))
-
-    def test_full_name_wins(self) -> None:
-        """
-        A name with a domain is taken; localhost with one is not.
-        """
-        with patch("socket.gethostname", return_value="box.example.org"):
-            self.assertEqual(guess_host(), "box.example.org")
-        with patch("socket.gethostname", return_value="localhost.localdomain"):
-            self.assertNotEqual(guess_host(), "localhost.localdomain")
-
-    def test_machine_without_network_has_its_name(self) -> None:
-        """
-        Without any route the short name remains.
-        """
-        with (
-            patch("socket.gethostname", return_value="box"),
-            patch("socket.socket", side_effect=OSError),
-        ):
-            self.assertEqual(guess_host(), "box")

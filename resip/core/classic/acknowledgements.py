@@ -77,6 +77,12 @@ class AckCollector:
             if not channel.is_fresh:
                 del self._channels[channel_id]
 
+    def discard(self, channel_id: int) -> None:
+        """
+        Forget the channel's numbers: its id starts anew.
+        """
+        self._channels.pop(channel_id, None)
+
     def take(self) -> Iterator[tuple[int, int, int]]:
         """
         Channel id, first and last number of every range to acknowledge now.

@@ -37,7 +37,6 @@ class Channel:
 
     :ivar end_reported: the owner knows that the peer sends no more.
     :ivar start_number: number of the command that asked for the channel; client only.
-    :ivar pushed_at: messages sent when the last push was asked for; server only.
     """
 
     __slots__ = (
@@ -45,7 +44,6 @@ class Channel:
         "flow",
         "opened_by",
         "receiver",
-        "repeated_from",
         "start_number",
         "state",
         "target",
@@ -70,8 +68,6 @@ class Channel:
         self.start_number = 0
         #: When an acknowledged start counts as answered, if the response got lost.
         self.opened_by: float | None = None
-        #: Messages started when a packet was first repeated since the last push.
-        self.repeated_from: int | None = None
 
     @property
     def channel_id(self) -> int:

@@ -2,7 +2,7 @@
 The packet cryptography of the classic dialect: AES-256-CBC twice, with a rotated byte between.
 
 Why AES-CBC with a fixed IV at all: the published format says so. It authenticates the inner
-packet with an HMAC, and it is off by default between two resips (see docs/decisions).
+packet with an HMAC, but has no forward secrecy.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ class ClassicClientSession(ClassicSession):
         ipaddress.ip_address(target.host)
         if len(self._channels) >= self._configuration.max_channels:
             raise LimitError(f"the session has {len(self._channels)} channels, as many as allowed")
+        if not self._outbound.has_command_room:
+            raise LimitError("too many commands wait for the peer, which does not answer")
         if self._next_channel > LAST_CHANNEL:
             raise LimitError("the session has used up its channel ids")
         channel_id = self._next_channel
@@ -170,7 +172,9 @@ class ClassicClientSession(ClassicSession):
         channel = self._channels.get(stop.channel_id)
         if channel is None:
             return
-        if channel.state is ChannelState.OPENING and not channel.receiver.highest:
+        if stop.last:
+            self._open(channel)  # the prototype's response may be lost
+        elif channel.state is ChannelState.OPENING and not channel.receiver.highest:
             self._reset_locally(channel, ResetCode.REFUSED)
             return
         if not stop.last and not self._is_plain_end(channel):
@@ -181,8 +185,7 @@ class ClassicClientSession(ClassicSession):
             self._terminate(channel.channel_id)
             self._reset_locally(channel, code)
             return
-        channel.receiver.last = stop.last
-        self._readable[channel.channel_id] = None
+        self._end_received(channel, stop.last)
 
     def _is_plain_end(self, channel: Channel) -> bool:
         return self._peer.closes_both_directions and channel.sender.stop_sent

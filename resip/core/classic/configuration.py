@@ -28,6 +28,9 @@ class PeerTraits:
     delivers_message_per_packet: bool = False
     #: It answers a stop with its own at once: a stop without data is then a plain end.
     closes_both_directions: bool = False
+    #: After its first overflow it strips block padding from what it decrypts: end every packet
+    #: with 0x01 from the first one on, since those on their way then could not be mended.
+    strips_padding: bool = False
     #: Seconds of silence on a session with channels after which to show that we are there.
     keep_alive_interval: float = 20.0
 
@@ -42,6 +45,7 @@ PROTOTYPE = PeerTraits(
     needs_acknowledged_stop=True,
     delivers_message_per_packet=True,
     closes_both_directions=True,
+    strips_padding=True,
     keep_alive_interval=15.0,
 )
 

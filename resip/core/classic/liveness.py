@@ -7,9 +7,11 @@ from __future__ import annotations
 from resip.core.classic.configuration import ClassicConfiguration
 
 #: Seconds between keep-alives that nobody answers: at first, in an outage's first hour, later.
-FIRST_RETRY = 1.0
-MAX_RETRY = 2.0
-MAX_LATE_RETRY = 10.0
+#: No whole seconds: what goes wrong every second, such as a NAT that forgets, would otherwise
+#: take away every single answer.
+FIRST_RETRY = 0.7
+MAX_RETRY = 1.7
+MAX_LATE_RETRY = 9.7
 LATE_OUTAGE = 3600.0
 #: Seconds that the peer may owe an answer before its owner is told, and told again.
 PATIENCE = 10.0

@@ -30,6 +30,8 @@ RELIABLE_WINDOW = 1024
 #: Packets sent at once by the pacer; and for slow paths, what this many seconds hold.
 PACING_BURST = 16
 PACING_TICK = 0.002
+#: The largest packet number that counts with the size of messages: 500 TB have been sent.
+LARGE_NUMBER = (1 << 40) - 1
 #: Bytes of commands that may wait; the peer cannot make us queue more than one per channel.
 COMMAND_BUFFER = 1024 * 1024
 
@@ -39,7 +41,7 @@ class Flow:
     A channel as the scheduler sees it.
     """
 
-    __slots__ = ("channel_id", "is_held", "is_queued", "sender", "stall")
+    __slots__ = ("channel_id", "is_held", "is_queued", "repeated_from", "sender", "stall")
 
     def __init__(self, channel_id: int, sender: ChannelSender) -> None:
         self.channel_id = channel_id
@@ -48,6 +50,8 @@ class Flow:
         #: Nothing may be sent yet: the peer has to answer the start first.
         self.is_held = False
         self.is_queued = False
+        #: The first message of which something was repeated, until its server has pushed.
+        self.repeated_from: int | None = None
 
     def may_send(self, window: int) -> bool:
         """
@@ -92,7 +96,7 @@ class Outbound:
             delay=configuration.ack_delay, threshold=configuration.ack_threshold
         )
         self.is_reliable = False
-        self._commands = self.add_flow(COMMAND_CHANNEL, self._command_sender())
+        self._commands = self._add_flow(COMMAND_CHANNEL, self._command_sender())
 
     @property
     def waits_for_peer(self) -> bool:
@@ -101,12 +105,36 @@ class Outbound:
         """
         return bool(self.recovery.in_flight or self.recovery.lost)
 
-    def add_flow(self, channel_id: int, sender: ChannelSender) -> Flow:
+    @property
+    def unacked_count(self) -> int:
+        """
+        How many packets are kept until the peer acknowledges them.
+        """
+        return sum(len(flow.sender.unacked) for flow in self._flows.values())
+
+    @property
+    def has_command_room(self) -> bool:
+        """
+        Whether a channel may be opened: its start fits the queue, and so will its end.
+        """
+        return self._commands.sender.room * 2 >= COMMAND_BUFFER
+
+    def add_channel(self, channel_id: int, *, is_datagram: bool, compress: bool) -> Flow:
         """
         Serve a channel from now on.
         """
-        flow = self._flows[channel_id] = Flow(channel_id, sender)
-        return flow
+        configuration = self._configuration
+        capacity = self._codec.capacity(channel_id, LARGE_NUMBER) - 1  # the marker may come later
+        sender = ChannelSender(
+            channel_id,
+            flags=self._direction,
+            is_datagram=is_datagram,
+            compress=compress,
+            buffer_size=configuration.send_buffer,
+            max_message=configuration.max_fragments * capacity,
+        )
+        self.acks.discard(channel_id)  # of an earlier channel with this id
+        return self._add_flow(channel_id, sender)
 
     def remove_flow(self, channel_id: int) -> None:
         """
@@ -130,8 +158,7 @@ class Outbound:
         """
         Send a command that must arrive, in order; returns its packet number.
         """
-        self._commands.sender.write(command)
-        self._command_count += 1
+        self._command_count += self._commands.sender.write(command) > 0
         return self._command_count
 
     def is_command_acknowledged(self, number: int) -> bool:
@@ -277,9 +304,8 @@ class Outbound:
         return spent
 
     def _watch_stall(self, packet: SentPacket, *, now: float) -> None:
-        flow = self._flows.get(packet.channel_id)
-        if flow is None:
-            return
+        flow = self._flows[packet.channel_id]
+        flow.repeated_from = min(flow.repeated_from or packet.message, packet.message)
         patience = self.recovery.rtt.probe_timeout(self._configuration.peer.ack_delay)
         flow.stall.on_repetition(
             last_number=flow.sender.last_number,
@@ -309,7 +335,9 @@ class Outbound:
 
     def _send_new(self, flow: Flow, *, now: float) -> bytes:
         inner = flow.sender.next_packet(self._codec.capacity)
-        packet = SentPacket(flow.channel_id, inner.number, self._codec.seal(inner))
+        packet = SentPacket(
+            flow.channel_id, inner.number, self._codec.seal(inner), message=flow.sender.messages
+        )
         flow.sender.unacked[inner.number] = packet
         self.recovery.on_sent(packet, now=now)
         self._pacer.spend(1)
@@ -329,6 +357,10 @@ class Outbound:
     def _seal_unordered(self, command: bytes) -> bytes:
         return self._codec.seal(InnerPacket(self._direction, COMMAND_CHANNEL, 0, command))
 
+    def _add_flow(self, channel_id: int, sender: ChannelSender) -> Flow:
+        flow = self._flows[channel_id] = Flow(channel_id, sender)
+        return flow
+
     def _command_sender(self) -> ChannelSender:
         return ChannelSender(
             COMMAND_CHANNEL,
@@ -336,6 +368,7 @@ class Outbound:
             is_datagram=True,
             compress=False,
             buffer_size=COMMAND_BUFFER,
+            max_message=COMMAND_BUFFER,
         )
 
 

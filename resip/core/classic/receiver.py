@@ -73,6 +73,15 @@ class ChannelReceiver:
         return self.last is not None and self.next_number > self.last
 
     @property
+    def is_complete(self) -> bool:
+        """
+        Whether everything up to the announced last packet is here, handed out or not.
+        """
+        if self.last is None or self.last - self.next_number >= len(self._pending):
+            return False
+        return all(number in self._pending for number in range(self.next_number, self.last + 1))
+
+    @property
     def is_readable(self) -> bool:
         """
         Whether :meth:`take` would hand something out, or make progress towards it.
@@ -80,6 +89,7 @@ class ChannelReceiver:
         return (
             self.next_number in self._pending
             and self.unconsumed < self._configuration.receive_buffer
+            and not self.is_finished
         )
 
     def receive(self, packet: InnerPacket, *, is_crowded: bool) -> Arrival:
@@ -109,7 +119,7 @@ class ChannelReceiver:
         """
         taken: list[bytes] = []
         limit = self._configuration.receive_buffer
-        while self.unconsumed < limit:
+        while self.unconsumed < limit and not self.is_finished:
             packet = self._pending.pop(self.next_number, None)
             if packet is None:
                 break

@@ -24,9 +24,10 @@ OUTAGE_TIMEOUTS = 3
 #: Timeouts before the time between them doubles: at 30 % loss in each direction half of all
 #: probes bring nothing, which says little about congestion.
 PATIENT_TIMEOUTS = 3
-#: Longest time between probes, for the first hour of an outage and afterwards. Seconds.
-MAX_PROBE_INTERVAL = 2.0
-MAX_LATE_PROBE_INTERVAL = 10.0
+#: Longest time between probes, for the first hour of an outage and afterwards. Seconds, and
+#: no whole ones: see :data:`resip.core.classic.liveness.FIRST_RETRY`.
+MAX_PROBE_INTERVAL = 1.7
+MAX_LATE_PROBE_INTERVAL = 9.7
 LATE_OUTAGE = 3600.0
 
 

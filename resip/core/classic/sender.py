@@ -12,8 +12,7 @@ from resip.core.classic.packet import Flag, InnerPacket
 
 #: Deflate level of the published format.
 COMPRESSION_LEVEL = 6
-#: A stream is cut into messages of at most so many bytes before compression. Incompressible
-#: data must still fit the fragments of one message.
+#: A stream is cut into messages of at most so many bytes before compression.
 STREAM_MESSAGE_SIZE = 32 * 1024
 
 Capacity = Callable[[int, int], int]
@@ -26,11 +25,13 @@ class SentPacket:
     :ivar serial: position in the session's order of transmissions; a repetition gets a new one.
     :ivar sent_time: of the latest transmission, seconds.
     :ivar transmissions: how often it was sent.
+    :ivar message: the count of its message within the channel, from 1.
     """
 
     __slots__ = (
         "channel_id",
         "is_acked",
+        "message",
         "number",
         "packet",
         "sent_time",
@@ -38,10 +39,11 @@ class SentPacket:
         "transmissions",
     )
 
-    def __init__(self, channel_id: int, number: int, packet: bytes) -> None:
+    def __init__(self, channel_id: int, number: int, packet: bytes, *, message: int = 0) -> None:
         self.channel_id = channel_id
         self.number = number
         self.packet = packet
+        self.message = message
         self.serial = 0
         self.sent_time = 0.0
         self.transmissions = 0
@@ -57,18 +59,28 @@ class ChannelSender:
 
     :ivar unacked: packets on their way, by number, oldest first.
     :ivar next_number: the number that the next new packet gets.
+    :ivar messages: how many messages were started.
     :ivar is_ended: the application writes no more.
     :ivar stop_sent: the peer was told so.
     """
 
     def __init__(
-        self, channel_id: int, *, flags: int, is_datagram: bool, compress: bool, buffer_size: int
+        self,
+        channel_id: int,
+        *,
+        flags: int,
+        is_datagram: bool,
+        compress: bool,
+        buffer_size: int,
+        max_message: int,
     ) -> None:
         self._channel_id = channel_id
         self._flags = flags | (Flag.COMPRESSED if compress else 0)
         self._is_datagram = is_datagram
         self._compress = compress
         self._buffer_size = buffer_size
+        # Deflate makes incompressible data longer: five bytes for each 16 KiB, and an end.
+        self._max_plain = max_message - (max_message // 1024 + 16 if compress else 0)
         self._waiting: deque[bytes] = deque()
         self._waiting_size = 0
         self._message = b""
@@ -106,8 +118,11 @@ class ChannelSender:
         """
         Queue bytes of a stream, or a datagram; returns how many bytes were accepted.
 
-        An empty datagram is never accepted: on the wire it could not be told from a push.
+        An empty datagram is never accepted: on the wire it could not be told from a push. One
+        that does not fit the fragments of a message is never accepted either.
         """
+        if self._is_datagram and len(data) > self._max_plain:
+            return 0
         if len(data) > self.room:
             data = b"" if self._is_datagram else data[: self.room]
         if data:
@@ -162,13 +177,14 @@ class ChannelSender:
         self.messages += 1
 
     def _join(self) -> bytes:
+        limit = min(STREAM_MESSAGE_SIZE, self._max_plain)
         size = 0
         parts: list[bytes] = []
-        while self._waiting and size < STREAM_MESSAGE_SIZE:
+        while self._waiting and size < limit:
             part = self._waiting.popleft()
-            if size + len(part) > STREAM_MESSAGE_SIZE:
-                self._waiting.appendleft(part[STREAM_MESSAGE_SIZE - size :])
-                part = part[: STREAM_MESSAGE_SIZE - size]
+            if size + len(part) > limit:
+                self._waiting.appendleft(part[limit - size :])
+                part = part[: limit - size]
             parts.append(part)
             size += len(part)
         return b"".join(parts)

@@ -134,7 +134,7 @@ class ClassicServerSession(ClassicSession):
             return
         target = start.target
         if target is None or len(self._channels) >= self._configuration.max_channels:
-            self._known_channels.add(channel_id)
+            self._remember(channel_id)
             self._outbound.send_command(Stop(channel_id, 0).encode())
             return
         self._add_channel(
@@ -143,7 +143,7 @@ class ClassicServerSession(ClassicSession):
         self._events.append(ChannelRequested(channel_id, target))
 
     def _on_terminate(self, channel: Channel) -> None:
-        if not channel.sender.stop_sent or channel.receiver.last is None:
+        if not channel.sender.stop_sent or not channel.receiver.is_complete:
             self._reset_locally(channel, ResetCode.CANCELLED)
             return
         # Both directions ended before: the client is done, so it has everything, and
@@ -155,8 +155,7 @@ class ClassicServerSession(ClassicSession):
     def _on_stop(self, stop: Stop, *, now: float) -> None:
         channel = self._channels.get(stop.channel_id)
         if channel is not None:
-            channel.receiver.last = stop.last
-            self._readable[stop.channel_id] = None
+            self._end_received(channel, stop.last)
 
     def _send_reset(self, channel: Channel, code: ResetCode) -> None:
         self._outbound.send_command(Stop(channel.channel_id, 0).encode())
@@ -170,19 +169,16 @@ class ClassicServerSession(ClassicSession):
     def _on_progress(self, channel: Channel) -> None:
         # The prototype's client takes one message from its queue for each new packet. After a
         # loss the queue is longer than what is still to come: push with empty packets.
-        if not self._peer.delivers_message_per_packet:
+        flow, sender = channel.flow, channel.sender
+        is_idle = not sender.unacked and not sender.has_data
+        if not self._peer.delivers_message_per_packet or flow.repeated_from is None or not is_idle:
             return
-        sender = channel.sender
-        if channel.repeated_from is None:
-            for packet in sender.unacked.values():
-                if packet.transmissions > 1:
-                    channel.repeated_from = sender.messages
-                    break
-        elif not sender.unacked and not sender.has_data:
-            behind = sender.messages - channel.repeated_from + 2
-            channel.repeated_from = None
-            sender.push(min(behind, self._configuration.max_fragments))
-            self._outbound.wants_to_send(channel.flow)
+        behind = sender.messages - flow.repeated_from + 2
+        count = min(behind, self._configuration.max_fragments)
+        # Each packet takes a message off the queue, and all together they put one on it.
+        flow.repeated_from = None if count == behind else flow.repeated_from + count - 1
+        sender.push(count)
+        self._outbound.wants_to_send(flow)
 
 
 class ClassicEndpoint:

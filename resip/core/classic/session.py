@@ -19,6 +19,7 @@ from resip.core.classic.commands import (
     parse_command,
 )
 from resip.core.classic.configuration import ClassicConfiguration
+from resip.core.classic.inbox import CommandInbox
 from resip.core.classic.outbound import COMMAND_CHANNEL, Outbound
 from resip.core.classic.packet import (
     OVERFLOWED_PACKET_SIZE,
@@ -28,7 +29,6 @@ from resip.core.classic.packet import (
     PacketCodec,
 )
 from resip.core.classic.receiver import Arrival
-from resip.core.classic.sender import ChannelSender
 from resip.core.errors import ChannelError, ProtocolError, ResetCode
 from resip.core.events import (
     ChannelClosed,
@@ -42,11 +42,6 @@ from resip.core.events import (
 from resip.core.rangeset import RangeSet
 from resip.core.types import Path, Protocol, Target
 
-#: Unordered packets carry no number, so replays of them are known by their signatures: the
-#: last so many, in two generations.
-REMEMBERED_SIGNATURES = 2048
-#: Ordered commands that may wait for an earlier one.
-COMMAND_WINDOW = 1024
 #: Runs of channel ids remembered as used. Ids in sequence are one run.
 KNOWN_CHANNEL_RANGES = 1024
 
@@ -68,6 +63,7 @@ class ClassicSession(ABC):
         self._codec = codec
         self._configuration = configuration or ClassicConfiguration()
         self._peer = self._configuration.peer
+        codec.ends_with_marker = codec.ends_with_marker or self._peer.strips_padding
         self._outbound = Outbound(codec, self._configuration, direction=self.direction)
         self._channels: dict[int, Channel] = {}
         self._known_channels = RangeSet()
@@ -76,9 +72,7 @@ class ClassicSession(ABC):
         self._blocked_writers: dict[int, None] = {}
         self._ending: dict[int, None] = {}
         self._held = 0
-        self._commands: dict[int, bytes] = {}
-        self._next_command = 1
-        self._signatures: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._inbox = CommandInbox()
         self._path: Path | None = None
 
     @property
@@ -109,6 +103,20 @@ class ClassicSession(ABC):
         """
         return self._outbound.recovery.retransmissions
 
+    @property
+    def packets_held(self) -> int:
+        """
+        How many received packets wait: for one before them, or for their application.
+        """
+        return self._held
+
+    @property
+    def packets_unacknowledged(self) -> int:
+        """
+        How many packets of all channels are kept because the peer has not acknowledged them.
+        """
+        return self._outbound.unacked_count
+
     # Input from the network.
 
     def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
@@ -136,7 +144,7 @@ class ClassicSession(ABC):
         if size == OVERFLOWED_PACKET_SIZE and size != self._codec.outer.packet_size:
             self._codec.ends_with_marker = True
         is_new = (
-            self._receive_command_packet(packet, outer.tail, now=now)
+            self._receive_command_packet(packet, outer, now=now)
             if packet.channel_id == COMMAND_CHANNEL
             else self._receive_data_packet(packet, now=now)
         )
@@ -163,34 +171,22 @@ class ClassicSession(ABC):
             self._readable[packet.channel_id] = None
         return arrival is Arrival.NEW
 
-    def _receive_command_packet(self, packet: InnerPacket, tail: bytes, *, now: float) -> bool:
+    def _receive_command_packet(
+        self, packet: InnerPacket, outer: OuterPacket, *, now: float
+    ) -> bool:
         if packet.flags & (Flag.MORE | Flag.COMPRESSED):
             return False
         if not packet.number:
-            if not self._is_first_sight(tail):
+            if not self._inbox.is_first_sight(self._codec.signature(outer)):
                 return False
             self._handle_command(packet.data, now=now)
             return True
-        if packet.number >= self._next_command + COMMAND_WINDOW:
-            return False
-        self._outbound.acks.add(COMMAND_CHANNEL, packet.number, now=now)
-        if packet.number < self._next_command or packet.number in self._commands:
-            return False
-        self._commands[packet.number] = packet.data
-        while self._next_command in self._commands:
-            data = self._commands.pop(self._next_command)
-            self._next_command += 1
+        arrival = self._inbox.receive(packet.number, packet.data)
+        if arrival is not Arrival.REFUSED:
+            self._outbound.acks.add(COMMAND_CHANNEL, packet.number, now=now)
+        for data in self._inbox.take():
             self._handle_command(data, now=now)
-        return True
-
-    def _is_first_sight(self, signature: bytes) -> bool:
-        newer, older = self._signatures
-        if signature in newer or signature in older:
-            return False
-        newer.add(signature)
-        if len(newer) >= REMEMBERED_SIGNATURES:
-            self._signatures = (set(), newer)
-        return True
+        return arrival is Arrival.NEW
 
     def _handle_command(self, data: bytes, *, now: float) -> None:
         try:
@@ -217,6 +213,11 @@ class ClassicSession(ABC):
         The peer ends its direction, or refuses, or resets.
         """
 
+    def _end_received(self, channel: Channel, last: int) -> None:
+        if channel.receiver.last is None:  # the first one counts: nothing follows an end
+            channel.receiver.last = last
+            self._readable[channel.channel_id] = None
+
     @abstractmethod
     def _on_life(self, path: Path, *, now: float) -> None:
         """
@@ -233,8 +234,8 @@ class ClassicSession(ABC):
             return []
         packets = self._outbound.packets_to_send(now=now)
         for channel_id in list(self._blocked_writers):
-            channel = self._channels.get(channel_id)
-            if channel is None or channel.sender.room * 2 >= self._configuration.send_buffer:
+            sender = self._channels[channel_id].sender
+            if sender.room * 2 >= self._configuration.send_buffer:
                 del self._blocked_writers[channel_id]
                 self._events.append(ChannelWritable(channel_id))
         for channel_id in list(self._ending):
@@ -327,6 +328,10 @@ class ClassicSession(ABC):
         channel = self._channel(channel_id)
         self._send_reset(channel, code)
         self._forget(channel)
+        # What was reported and not yet fetched would come after the caller's farewell.
+        late = [event for event in self._events if getattr(event, "channel_id", 0) == channel_id]
+        for event in late:
+            self._events.remove(event)
 
     def close(self, *, now: float) -> None:
         """
@@ -376,20 +381,17 @@ class ClassicSession(ABC):
     def _add_channel(
         self, channel_id: int, target: Target, *, state: ChannelState, compress: bool
     ) -> Channel:
-        sender = ChannelSender(
-            channel_id,
-            flags=self.direction,
-            is_datagram=target.protocol is Protocol.UDP,
-            compress=compress,
-            buffer_size=self._configuration.send_buffer,
-        )
-        flow = self._outbound.add_flow(channel_id, sender)
+        is_datagram = target.protocol is Protocol.UDP
+        flow = self._outbound.add_channel(channel_id, is_datagram=is_datagram, compress=compress)
         channel = Channel(target, state, flow, compress=compress, configuration=self._configuration)
         self._channels[channel_id] = channel
+        self._remember(channel_id)
+        return channel
+
+    def _remember(self, channel_id: int) -> None:
         self._known_channels.add(channel_id)
         if len(self._known_channels) > KNOWN_CHANNEL_RANGES:
             self._known_channels.drop_lowest(1)
-        return channel
 
     def _after_progress(self, channel_id: int) -> None:
         channel = self._channels.get(channel_id)
@@ -436,8 +438,7 @@ class ClassicSession(ABC):
 
     def _forget(self, channel: Channel) -> None:
         channel_id = channel.channel_id
-        if self._channels.pop(channel_id, None) is None:
-            return
+        del self._channels[channel_id]
         self._held -= channel.receiver.pending_count
         self._readable.pop(channel_id, None)
         self._blocked_writers.pop(channel_id, None)

@@ -34,7 +34,11 @@ class AckReport:
 class RateController(Protocol):
     """
     Decides how fast packets leave and how many bytes may be in flight.
+
+    :ivar datagram_size: bytes of a full packet; set when the path's size is learnt.
     """
+
+    datagram_size: int
 
     @property
     def pacing_rate(self) -> float:

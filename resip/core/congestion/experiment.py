@@ -1,0 +1,262 @@
+"""
+The experiment that tells erasure from congestion: does loss follow the own rate?
+
+The sender cuts its rate to a tenth or a third for about a round trip. Loss that stays is the
+path's own, erasure; loss that falls was congestion, and the part of the model that rests on it
+goes. Without this, several senders that compensate for each other's overflow push a shared
+bottleneck into collapse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+
+from resip.core.congestion.model import PathModel
+from resip.core.congestion.phases import Phase
+
+#: Bounds of the cut rate as a share of the rate; the more is lost, the deeper the cut.
+CUT_MINIMUM = 0.1
+CUT_MAXIMUM = 0.35
+CUT_BASE = 0.4
+CUT_LOSS_SLOPE = 0.5
+#: Packets that the cut should send, within the limits of time below.
+CUT_PACKETS = 150
+#: And at least, even if it must be less deep.
+MIN_PACKETS = 40
+CUT_LOOPS = 2.5
+CUT_TIME = 0.3
+#: While the answers come in, the sender goes on at this share of the rate.
+RESULT_GAIN_VALIDATION = 0.95
+RESULT_GAIN_JUMP = 0.7
+#: A verdict on a jump needs the packets of so many seconds, within the two bounds above.
+ENOUGH_TIME = 0.3
+#: Experiments so close together are judged as one, seconds.
+POOL_TIME = 10.0
+#: Standard deviations that an accepted, and a still undecided, experiment may stay below.
+ACCEPT_DEVIATIONS = 1.5
+UNDECIDED_DEVIATIONS = 2.5
+#: A validation finds congestion when loss falls by more than this. The floor then sinks to what
+#: was seen and a part of a deviation, for only experiments that saw little are noticed.
+EXCESS_CORRECTION = 0.7
+EXCESS_DEVIATIONS = 2.2
+EXCESS_MARGIN = 0.02
+#: What a verdict leaves of the rate at least.
+UNDECIDED_DECREASE = 0.9
+REJECTED_DECREASE = 0.7
+EXCESS_DECREASE = 0.3
+#: After a rejection, pause before the next experiment on a jump, seconds.
+FIRST_PAUSE = 1.0
+PAUSE_GROWTH = 1.6
+LONGEST_PAUSE = 5.0
+#: Growth beyond the last validated rate must be proven.
+UNPROVEN_GROWTH = 1.3
+VALIDATION_STEPS = 200
+VALIDATION_INTERVAL = 20.0
+#: A floor above this found by start-up is put to the test at once.
+STARTUP_DOUBT = 0.03
+
+
+class Verdict(Enum):
+    """
+    What an experiment showed.
+    """
+
+    #: Loss jumped and does not follow the rate: the floor is higher than thought.
+    ACCEPTED = "accepted"
+    #: Loss jumped and follows the rate: congestion.
+    REJECTED = "rejected"
+    #: Too few packets to say.
+    UNDECIDED = "undecided"
+    #: The floor holds at a lower rate too.
+    CONFIRMED = "confirmed"
+    #: A part of the floor follows the rate: congestion was taken for erasure.
+    EXCESS = "excess"
+
+
+class LossExperiment:
+    """
+    Plans experiments, judges them, and applies the verdicts to the model.
+
+    :ivar verdicts: how often each was reached.
+    :ivar gain: share of the rate while the cut lasts.
+
+    :param random: evenly distributed numbers from 0 to below 1; flows that share a bottleneck
+        must not cut in step.
+    """
+
+    def __init__(self, model: PathModel, random: Callable[[], float]) -> None:
+        self.verdicts: Counter[Verdict] = Counter()
+        self.gain = CUT_MAXIMUM
+        self._model = model
+        self._random = random
+        self._is_jump = False
+        self._is_due = False
+        self._base = self._rate_before = self._delivered_before = 0.0
+        self._jump_loss = 0.0
+        self._jump_packets = 0
+        self._pooled_sent = self._pooled_lost = 0
+        self._pooled_at = -math.inf
+        self._jump_allowed_at = -math.inf
+        self._pause = FIRST_PAUSE
+        self._proven_rate = math.inf
+        self._interval_factor = 1.0
+        self._validate_at = math.inf
+
+    @property
+    def cut_rate(self) -> float:
+        """
+        Bytes a second while the cut lasts.
+        """
+        return self.gain * self._base
+
+    @property
+    def result_rate(self) -> float:
+        """
+        Bytes a second while the answers come in.
+        """
+        return self._base * (RESULT_GAIN_JUMP if self._is_jump else RESULT_GAIN_VALIDATION)
+
+    @property
+    def settle_time(self) -> float:
+        """
+        Seconds until the queue has noticed the cut.
+        """
+        return 0.25 * self._model.loop
+
+    @property
+    def cut_time(self) -> float:
+        """
+        Seconds of the cut proper.
+        """
+        wanted = CUT_PACKETS * self._model.datagram_size / max(self.cut_rate, 1.0)
+        return max(0.5 * self._model.loop, min(wanted, CUT_LOOPS * self._model.loop + CUT_TIME))
+
+    def on_startup_finished(self, *, now: float) -> None:
+        """
+        The floor came from start-up, which could not tell what it saw.
+        """
+        self._proven_rate = self._model.rate
+        self._is_due = self._model.floor.value > STARTUP_DOUBT
+        self._schedule_validation(now)
+
+    def may_test_jump(self, *, now: float) -> bool:
+        """
+        Whether the pause after a rejection is over.
+        """
+        return now >= self._jump_allowed_at
+
+    def wants_validation(self, *, now: float) -> bool:
+        """
+        Whether the floor should be put to the test.
+        """
+        if not self._model.is_lossy:
+            self._proven_rate = self._model.rate
+            self._is_due = False
+            return False
+        has_grown = self._model.rate > UNPROVEN_GROWTH * self._proven_rate
+        return self._is_due or has_grown or now >= self._validate_at
+
+    def begin_jump(self, *, loss: float, packets: int) -> None:
+        """
+        Find out about more loss than the floor explains.
+
+        :param loss: share that was lost. :param packets: of so many.
+        """
+        self._is_jump = True
+        self._jump_loss, self._jump_packets = loss, packets
+        self._begin(max(self._model.floor.value, loss))
+
+    def begin_validation(self) -> None:
+        """
+        Find out whether the floor holds at a lower rate.
+        """
+        self._is_jump = False
+        self._begin(self._model.floor.value)
+
+    def _begin(self, loss: float) -> None:
+        model = self._model
+        self._is_due = False
+        self._rate_before = model.rate
+        self._delivered_before = model.rounds.delivered
+        self._base = min(model.rate, max(model.delivered_capacity, 0.3 * model.rate))
+        gain = CUT_BASE - CUT_LOSS_SLOPE * loss
+        longest = CUT_LOOPS * model.loop + CUT_TIME
+        needed = MIN_PACKETS * model.datagram_size / longest / self._base
+        self.gain = min(CUT_MAXIMUM, max(CUT_MINIMUM, gain, needed))
+
+    def judge(self, phase: Phase, *, is_queue_low: bool, now: float) -> Verdict:
+        """
+        Draw the conclusion from the cut.
+
+        :param phase: the cut, with the fate of all its packets.
+        :param is_queue_low: the queue was short in it.
+        """
+        if self._is_jump:
+            verdict = self._judge_jump(phase, is_queue_low, now)
+        else:
+            verdict = self._judge_validation(phase, now)
+        self.verdicts[verdict] += 1
+        return verdict
+
+    def _judge_jump(self, phase: Phase, is_queue_low: bool, now: float) -> Verdict:
+        model, floor = self._model, self._model.floor
+        if now - self._pooled_at > POOL_TIME:
+            self._pooled_sent = self._pooled_lost = 0
+        self._pooled_at = now
+        self._pooled_sent += phase.sent
+        self._pooled_lost += phase.lost
+        sent, lost = self._pooled_sent, self._pooled_lost
+        baseline, weight = floor.baseline(self._jump_loss)
+        inflation = floor.bursts.inflation(min(baseline, 0.95))
+        variance = inflation * baseline * (1 - baseline) * (1 / max(1, sent) + 1 / weight)
+        shortfall = (baseline - lost / max(1, sent)) / math.sqrt(max(variance, 1e-9))
+        second = self._rate_before / model.datagram_size
+        enough = max(MIN_PACKETS, min(0.9 * CUT_PACKETS, ENOUGH_TIME * second))
+        # What was delivered before the cut; the last round only saw the cut itself.
+        capacity = min(self._rate_before, self._delivered_before / (1 - floor.value))
+        if is_queue_low and sent >= enough and shortfall < ACCEPT_DEVIATIONS:
+            self._accept(sent, lost)
+            return Verdict.ACCEPTED
+        if is_queue_low and sent < enough and shortfall < UNDECIDED_DEVIATIONS:
+            model.rates.reset(max(capacity, UNDECIDED_DECREASE * self._rate_before))
+            self._jump_allowed_at = now + max(3 * model.step, 0.2)
+            return Verdict.UNDECIDED
+        model.rates.reset(max(capacity, REJECTED_DECREASE * self._rate_before))
+        self._jump_allowed_at = now + self._pause * (0.5 + self._random())
+        self._pause = min(LONGEST_PAUSE, self._pause * PAUSE_GROWTH)
+        return Verdict.REJECTED
+
+    def _accept(self, sent: int, lost: int) -> None:
+        total = sent + self._jump_packets
+        value = (lost + self._jump_loss * self._jump_packets) / max(1, total)
+        self._model.floor.prove(value, packets=total)
+        self._model.rates.reset(self._rate_before)
+        self._proven_rate = self._rate_before
+        self._pause = FIRST_PAUSE
+        self._pooled_at = -math.inf
+
+    def _judge_validation(self, phase: Phase, now: float) -> Verdict:
+        model, floor = self._model, self._model.floor
+        deviation = floor.deviation(phase.sent)
+        margin = EXCESS_DEVIATIONS * deviation
+        margin += EXCESS_MARGIN * (1 - floor.value)
+        if phase.loss < floor.value - margin:
+            found = phase.loss + EXCESS_CORRECTION * deviation
+            rate = min(self._rate_before, self._proven_rate, self._delivered_before / (1 - found))
+            floor.prove(found, packets=phase.sent)
+            model.rates.reset(max(EXCESS_DECREASE * self._rate_before, rate))
+            self._interval_factor = 0.5
+            verdict = Verdict.EXCESS
+        else:
+            self._interval_factor = min(2.0, max(1.0, self._interval_factor * 1.5))
+            verdict = Verdict.CONFIRMED
+        self._proven_rate = model.rate
+        self._schedule_validation(now)
+        return verdict
+
+    def _schedule_validation(self, now: float) -> None:
+        interval = max(VALIDATION_STEPS * self._model.step, VALIDATION_INTERVAL)
+        self._validate_at = now + self._interval_factor * interval * (0.75 + 0.5 * self._random())

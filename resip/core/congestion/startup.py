@@ -1,0 +1,116 @@
+"""
+Start-up: more than doubling the rate each round trip until the path shows a limit.
+"""
+
+from __future__ import annotations
+
+import math
+
+from resip.core.congestion.delivery import RateSample
+from resip.core.congestion.model import PathModel
+
+#: Packets sent before the first answer, spread over so many seconds.
+INITIAL_PACKETS = 32
+INITIAL_TIME = 0.05
+#: 2.77 (BBR) overflows a queue of 0.85 bandwidth-delay products; 2.0 takes longer.
+GAIN = 2.3
+#: The path is full when so many rounds brought less growth than this factor.
+FULL_ROUNDS = 3
+FULL_GROWTH = 1.25
+#: Queue delay that ends start-up: seconds, or a share of the shortest round trip.
+DELAY_MINIMUM = 0.004
+DELAY_SHARE = 1 / 8
+#: The erasure estimate is pooled over so many packets; later it only sinks.
+POOL_PACKETS = 150
+SINK_WEIGHT = 0.3
+#: A round of so many packets that loses this much more than the estimate found a limit.
+EXCESS_KNOWN_PACKETS = 60
+EXCESS_ROUND_PACKETS = 30
+EXCESS_DEVIATIONS = 2.5
+EXCESS_MARGIN = 0.03
+EXCESS_AT_ONCE = 0.3
+
+
+class Startup:
+    """
+    Grows the model's rate and decides when that is enough.
+
+    While it lasts, the model's floor is the loss seen so far. That may be congestion already,
+    so :meth:`finish` leaves a floor which the cycle soon puts to the test.
+    """
+
+    def __init__(self, model: PathModel) -> None:
+        self._model = model
+        self._packets = self._lost = 0
+        self._best = self._best_delivered = 0.0
+        self._flat_rounds = 0
+        self._excess_rounds = 0
+
+    @property
+    def pacing_rate(self) -> float:
+        """
+        Bytes a second.
+        """
+        initial = INITIAL_PACKETS * self._model.datagram_size
+        over = max(self._model.delay.minimum, INITIAL_TIME)
+        return max(initial / over, GAIN * self._model.rate)
+
+    def on_ack(self, sample: RateSample | None) -> bool:
+        """
+        Take the best sample for the rate.
+
+        :return: whether a queue fills: start-up is over.
+        """
+        model = self._model
+        if sample is not None and not (sample.is_app_limited and sample.served_rate < model.rate):
+            model.rates.grow(sample.served_rate)
+        delay = model.delay
+        limit = max(DELAY_MINIMUM, DELAY_SHARE * delay.minimum) + 0.5 * delay.jitter
+        return delay.recent > limit
+
+    def on_round(self) -> bool:
+        """
+        Judge growth and loss of a round.
+
+        :return: whether the path is full: start-up is over.
+        """
+        rounds = self._model.rounds
+        self._best_delivered = max(self._best_delivered, rounds.delivered)
+        if rounds.delivered > FULL_GROWTH * self._best:
+            self._best = rounds.delivered
+            self._flat_rounds = 0
+        elif not rounds.is_app_limited:
+            self._flat_rounds += 1
+        is_excess = self._has_excess_loss()
+        self._estimate_floor()
+        return is_excess or self._flat_rounds >= FULL_ROUNDS
+
+    def finish(self) -> None:
+        """
+        Leave a rate that the deliveries prove.
+        """
+        model = self._model
+        floor = model.floor.value
+        model.floor.prove(floor, packets=max(self._packets, 50))
+        if self._best_delivered:
+            model.rates.reset(self._best_delivered / (1 - floor))
+
+    def _has_excess_loss(self) -> bool:
+        floor, rounds = self._model.floor, self._model.rounds
+        if self._packets < EXCESS_KNOWN_PACKETS or rounds.packets < EXCESS_ROUND_PACKETS:
+            return False
+        excess = rounds.lost / rounds.packets - floor.value - EXCESS_MARGIN
+        variance = max(floor.value * (1 - floor.value), 0.004) * floor.bursts.inflation(floor.value)
+        excess -= EXCESS_DEVIATIONS * math.sqrt(variance / rounds.packets)
+        self._excess_rounds += excess > 0
+        return excess > EXCESS_AT_ONCE or self._excess_rounds >= 2
+
+    def _estimate_floor(self) -> None:
+        floor, rounds = self._model.floor, self._model.rounds
+        loss = rounds.lost / max(1, rounds.packets)
+        if self._packets < POOL_PACKETS:
+            self._packets += rounds.packets
+            self._lost += rounds.lost
+            floor.value = min(0.95, self._lost / max(1, self._packets))
+        elif loss < floor.value:
+            floor.value += SINK_WEIGHT * (loss - floor.value)

@@ -1,0 +1,555 @@
+"""
+The channels of a modern session: what frames do to them, and what their owner hears.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from resip.core.errors import ChannelError, LimitError, ProtocolError, ResetCode
+from resip.core.events import (
+    ChannelClosed,
+    ChannelEnded,
+    ChannelOpened,
+    ChannelRequested,
+    ChannelReset,
+    ChannelWritable,
+    DataReceived,
+    Event,
+)
+from resip.core.modern.channel import Channel, ChannelState
+from resip.core.modern.channel_ids import ChannelIds
+from resip.core.modern.configuration import ModernConfiguration
+from resip.core.modern.connection import Connection
+from resip.core.modern.flow import Flow
+from resip.core.modern.flow_control import (
+    INITIAL_CHANNEL_WINDOW,
+    MAX_CHANNEL_WINDOW,
+    CreditWindow,
+    FlowControlError,
+    SendCredit,
+)
+from resip.core.modern.frames import (
+    open_frame,
+    opened_frame,
+    reset_frame,
+    session_credit_frame,
+)
+from resip.core.modern.outbox import CreditSource
+from resip.core.modern.send_stream import SendStream
+from resip.core.types import Target
+
+#: Channels that this side reset and whose last count of bytes the peer still owes.
+MAX_ABANDONED = 4096
+#: Control frames that the peer has not acknowledged, although it goes on asking for more.
+MAX_UNACKED_FRAMES = 16_384
+
+
+class ChannelLimitError(ProtocolError):
+    """
+    The peer makes more channels than anybody has to remember: CLOSE code LIMIT.
+    """
+
+
+class Channels:
+    """
+    Owns every channel, and the credit that they share.
+
+    :ivar events: for the owner, oldest first.
+    :ivar now: the time of whatever is going on; set it before every call, seconds.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        configuration: ModernConfiguration,
+        *,
+        is_client: bool,
+        peer_channel_credit: int,
+        session_window: CreditWindow,
+        session_credit: SendCredit,
+    ) -> None:
+        self.events: deque[Event] = deque()
+        self.now = 0.0
+        self._connection = connection
+        self._outbound = connection.outbound
+        self._outbox = connection.outbox
+        self._configuration = configuration
+        self._peer_channel_credit = peer_channel_credit
+        self._session_window = session_window
+        self._session_credit = session_credit
+        self._session_source = CreditSource(connection.outbox, self._build_session_credit)
+        self._channels: dict[int, Channel] = {}
+        self._ids = ChannelIds(is_client=is_client)
+        #: What was received of the channels that this side reset, until the peer tells what it
+        #: sent: only then both agree on the session's credit.
+        self._abandoned: dict[int, int] = {}
+        #: Bytes of all channels that were written and are not delivered.
+        self._kept = 0
+        self._is_closed = False
+        self._has_freed_room = False
+        self._readable: dict[int, None] = {}
+        self._blocked: dict[int, None] = {}
+        self._owing: dict[int, None] = {}
+        self._finishing: dict[int, None] = {}
+        self._losses = 0
+
+    def __len__(self) -> int:
+        """
+        How many channels there are.
+        """
+        return len(self._channels)
+
+    # Verbs.
+
+    def open(self, target: Target, *, compress: bool) -> int:
+        """
+        Ask for a channel; data may follow at once.
+        """
+        if self._is_closed:
+            raise ChannelError("the session is over")
+        if len(self._channels) >= self._configuration.max_channels:
+            raise LimitError(f"the session has {len(self._channels)} channels, as many as allowed")
+        if len(self._abandoned) >= MAX_ABANDONED:
+            raise LimitError(f"the peer has not heard yet that {MAX_ABANDONED} channels were reset")
+        frame = open_frame(self._ids.next_id, target, is_compressed=compress)
+        channel = self._add(self._ids.take(), ChannelState.OPENING, target)
+        if compress:
+            channel.compress()
+        self._outbox.say(frame)
+        return channel.channel_id
+
+    def accept(self, channel_id: int) -> None:
+        """
+        Say yes to a request.
+        """
+        channel = self._requested(channel_id)
+        channel.state = ChannelState.OPEN
+        self._outbox.say(opened_frame(channel_id))
+        self._readable[channel_id] = None
+
+    def refuse(self, channel_id: int, code: ResetCode) -> None:
+        """
+        Say no to a request.
+        """
+        self._requested(channel_id)
+        self.reset(channel_id, code)
+
+    def write(self, channel_id: int, data: bytes) -> int:
+        """
+        Queue bytes of a stream, or a datagram.
+        """
+        channel = self._get(channel_id)
+        flow, stream = channel.flow, channel.flow.stream
+        if stream.end_mark is not None:
+            raise ChannelError(f"channel {channel_id} was ended and takes no more data")
+        if channel.is_datagram:
+            flow.queue_datagram(data, now=self.now)
+            self._outbound.wants_to_send(flow)
+            return len(data)
+        accepted = min(len(data), stream.room, self._session_room())
+        if accepted < len(data):
+            self._blocked[channel_id] = None
+            data = data[:accepted]
+        if data:
+            wire = data if channel.deflater is None else channel.deflater.write(data)
+            stream.append(wire)
+            self._kept += len(wire)
+            self._outbound.wants_to_send(flow)
+        return accepted
+
+    def end(self, channel_id: int) -> None:
+        """
+        Nothing more will be written.
+        """
+        channel = self._get(channel_id)
+        channel.flow.stream.end()
+        self._outbound.wants_to_send(channel.flow)
+
+    def reset(self, channel_id: int, code: ResetCode) -> None:
+        """
+        Abandon a channel.
+        """
+        self._abandon(self._get(channel_id), code)
+        # What was reported and not yet fetched would come after the caller's farewell.
+        late = [event for event in self.events if getattr(event, "channel_id", 0) == channel_id]
+        for event in late:
+            self.events.remove(event)
+        self.wake_writers()
+
+    def consume(self, channel_id: int, count: int) -> None:
+        """
+        The owner took received bytes.
+        """
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            return
+        if not 0 <= count <= channel.unconsumed:
+            raise ChannelError(f"channel {channel_id} gave {channel.unconsumed} bytes, not {count}")
+        if channel.is_datagram:
+            channel.unconsumed -= count
+        else:
+            self._credit(channel, channel.consume(count))
+        if channel.is_readable:
+            self._readable[channel_id] = None
+
+    def next_event(self) -> Event | None:
+        """
+        The next thing to tell the owner.
+        """
+        while not self.events and self._readable:
+            channel_id = next(iter(self._readable))
+            del self._readable[channel_id]
+            self._read(channel_id)
+        return self.events.popleft() if self.events else None
+
+    def close(self) -> None:
+        """
+        The session is over.
+        """
+        self._is_closed = True
+        for channel in self._channels.values():
+            if channel.state is not ChannelState.EXPECTED:
+                self.events.append(ChannelReset(channel.channel_id, ResetCode.SESSION_LOST))
+        self._channels.clear()
+        self._abandoned.clear()
+        self._readable.clear()
+        self._blocked.clear()
+        self._owing.clear()
+        self._finishing.clear()
+
+    # Time.
+
+    def get_timer(self) -> float | None:
+        """
+        When credit has to be announced.
+        """
+        is_said = self._outbox.has_credit(self._session_source)
+        times = [None if is_said else self._session_window.due_time]
+        times += [self._channels[channel_id].window.due_time for channel_id in self._owing]
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timer(self) -> None:
+        """
+        Announce what is due.
+        """
+        for channel_id in list(self._owing):
+            self._announce(self._channels[channel_id])
+        self._announce_session()
+
+    def wake_writers(self) -> None:
+        """
+        Tell the owners of full channels that have room again.
+        """
+        if not self._has_freed_room:
+            return
+        self._has_freed_room = False
+        limit = self._configuration.send_buffer
+        session_room = self._session_room()
+        for channel_id in list(self._blocked):
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                del self._blocked[channel_id]
+            elif min(channel.flow.stream.room, session_room) * 4 >= limit:
+                del self._blocked[channel_id]
+                self.events.append(ChannelWritable(channel_id))
+
+    # Frames: a ChannelSink, but for what concerns the session.
+
+    def on_open(self, channel_id: int, target: Target, *, is_compressed: bool) -> None:
+        """
+        OPEN.
+        """
+        channel = self._find(channel_id)
+        if channel is None or channel.state is not ChannelState.EXPECTED:
+            return
+        channel.state = ChannelState.REQUESTED
+        channel.target = target
+        if is_compressed:
+            channel.compress()
+        self.events.append(ChannelRequested(channel_id, target))
+
+    def on_opened(self, channel_id: int) -> None:
+        """
+        OPENED.
+        """
+        channel = self._channels.get(channel_id)
+        if channel is not None and channel.state is ChannelState.OPENING:
+            channel.state = ChannelState.OPEN
+            self.events.append(ChannelOpened(channel_id))
+            self._readable[channel_id] = None
+
+    def on_end(self, channel_id: int, final_size: int) -> None:
+        """
+        END.
+        """
+        channel = self._find(channel_id)
+        if channel is not None:
+            channel.stream.end(final_size)
+            self._readable[channel_id] = None
+
+    def on_reset(self, channel_id: int, code: ResetCode, sent: int) -> None:
+        """
+        RESET: answered with our own, whose count of bytes the peer needs for its credit.
+        """
+        channel = self._find(channel_id)
+        received = self._abandoned.pop(channel_id, None)
+        if received is not None:
+            self._write_off(sent - received)
+        if channel is None:
+            return
+        if sent > channel.stream.limit:
+            raise FlowControlError(f"a stream reached {sent}; {channel.stream.limit} were allowed")
+        self._write_off(sent - channel.window.received)
+        self._say_reset(channel, code)
+        self._forget(channel)
+        if channel.state is not ChannelState.EXPECTED:
+            self.events.append(ChannelReset(channel_id, code))
+
+    def on_credit(self, channel_id: int, delivered: int, limit: int) -> None:
+        """
+        CREDIT.
+        """
+        channel = self._channels.get(channel_id)
+        if channel is None:
+            return
+        flow = channel.flow
+        kept = channel.kept
+        flow.stream.on_delivered(delivered)
+        self._free_room(kept - channel.kept)
+        flow.credit.on_limit(limit)
+        self._outbound.wants_to_send(flow)
+        self.close_if_done(channel)
+
+    def on_session_credit(self, limit: int) -> None:
+        """
+        SESSION_CREDIT.
+        """
+        if self._session_credit.on_limit(limit):
+            for channel in self._channels.values():
+                self._outbound.wants_to_send(channel.flow)
+
+    def on_stream(self, channel_id: int, offset_low32: int, data: bytes) -> None:
+        """
+        STREAM or PIECE.
+        """
+        channel = self._channels.get(channel_id) or self._find(channel_id)
+        if channel is None:
+            return
+        grown = channel.stream.receive_truncated(offset_low32, data)
+        if grown:
+            channel.window.on_received(grown)
+            self._widen(channel)
+            self._session_window.on_received(grown)
+        if channel.stream.ready:
+            self._readable[channel_id] = None
+
+    def on_datagram(self, channel_id: int, data: bytes) -> None:
+        """
+        DATAGRAM: a few are kept until somebody is there to take them.
+        """
+        channel = self._channels.get(channel_id) or self._find(channel_id)
+        if channel is None or channel.end_reported:
+            return
+        if channel.state is not ChannelState.OPEN:
+            channel.keep_early(data, limit=self._configuration.datagram_queue)
+        elif channel.is_datagram:
+            self._deliver_datagram(channel, data)
+
+    def after_input(self) -> None:
+        """
+        Acknowledgements may have ended channels, and losses given others something to repeat.
+        """
+        stats = self._connection.recovery.stats
+        losses = stats.packets_lost + stats.packets_expired
+        if losses != self._losses:
+            self._losses = losses
+            for channel in self._channels.values():
+                self._outbound.wants_to_send(channel.flow)
+        for channel_id in list(self._finishing):
+            self.close_if_done(self._channels[channel_id])
+        self.wake_writers()
+
+    def close_if_done(self, channel: Channel) -> None:
+        """
+        Forget a channel whose both directions are over.
+        """
+        if channel.is_done:
+            self._forget(channel)
+            self.events.append(ChannelClosed(channel.channel_id))
+
+    # Inner parts.
+
+    @property
+    def _rtt(self) -> float:
+        return self._connection.recovery.rtt.smoothed
+
+    def _get(self, channel_id: int) -> Channel:
+        try:
+            return self._channels[channel_id]
+        except KeyError:
+            raise ChannelError(f"there is no channel {channel_id}") from None
+
+    def _requested(self, channel_id: int) -> Channel:
+        channel = self._get(channel_id)
+        if channel.state is not ChannelState.REQUESTED:
+            raise ChannelError(f"channel {channel_id} was answered before")
+        return channel
+
+    def _find(self, channel_id: int) -> Channel | None:
+        """
+        A channel, made if the peer may begin it with this frame; ``None`` if it is over.
+        """
+        channel = self._channels.get(channel_id)
+        if channel is not None:
+            return channel
+        if self._is_closed or not self._ids.claim(channel_id):
+            return None
+        if len(self._abandoned) >= MAX_ABANDONED or self._outbox.unacked >= MAX_UNACKED_FRAMES:
+            raise ChannelLimitError(f"channel {channel_id} is one of too many")
+        channel = self._add(channel_id, ChannelState.EXPECTED, None)
+        if len(self._channels) > self._configuration.max_channels:
+            self._abandon(channel, ResetCode.REFUSED)
+            return None
+        return channel
+
+    def _add(self, channel_id: int, state: ChannelState, target: Target | None) -> Channel:
+        configuration = self._configuration
+        flow = Flow(
+            channel_id,
+            SendStream(limit=configuration.send_buffer),
+            SendCredit(self._peer_channel_credit),
+            datagram_lifetime=configuration.datagram_lifetime,
+            datagram_queue=configuration.datagram_queue,
+        )
+        channel = self._channels[channel_id] = Channel(
+            flow,
+            self._outbox,
+            state=state,
+            target=target,
+            window=INITIAL_CHANNEL_WINDOW,
+            max_window=MAX_CHANNEL_WINDOW,
+        )
+        return channel
+
+    def _session_room(self) -> int:
+        return max(0, self._configuration.session_send_buffer - self._kept)
+
+    def _free_room(self, count: int) -> None:
+        self._kept -= count
+        self._has_freed_room = self._has_freed_room or count > 0
+
+    def _read(self, channel_id: int) -> None:
+        channel = self._channels.get(channel_id)
+        if channel is None or channel.state is not ChannelState.OPEN:
+            return
+        while channel.early:
+            data = channel.early.popleft()
+            if channel.is_datagram:
+                self._deliver_datagram(channel, data)
+        room = self._configuration.receive_buffer - channel.unconsumed
+        if room > 0 and channel.is_readable:
+            data = self._read_plain(channel, room)
+            if data:
+                self.events.append(DataReceived(channel_id, data))
+        if channel_id not in self._channels:
+            return
+        if channel.stream.is_finished and not channel.is_readable and not channel.end_reported:
+            channel.end_reported = True
+            self._finishing[channel_id] = None
+            self.events.append(ChannelEnded(channel_id))
+            self._tell_delivered(channel)
+        elif channel.is_readable and channel.unconsumed < self._configuration.receive_buffer:
+            self._readable[channel_id] = None
+
+    def _read_plain(self, channel: Channel, room: int) -> bytes:
+        try:
+            data = channel.read(room)
+        except ProtocolError:
+            self._abandon(channel, ResetCode.PROTOCOL)
+            self.events.append(ChannelReset(channel.channel_id, ResetCode.PROTOCOL))
+            return b""
+        if channel.inflater is not None and not data:
+            self._credit(channel, channel.consume(0))
+        return data
+
+    def _deliver_datagram(self, channel: Channel, data: bytes) -> None:
+        if channel.unconsumed < self._configuration.receive_buffer:
+            channel.unconsumed += len(data)
+            self.events.append(DataReceived(channel.channel_id, data))
+
+    def _credit(self, channel: Channel, count: int) -> None:
+        channel.window.consumed(count, now=self.now, rtt=self._rtt)
+        self._session_window.consumed(count, now=self.now, rtt=self._rtt)
+        self._owing[channel.channel_id] = None
+        self._announce(channel)
+        self._announce_session()
+        self._tell_delivered(channel)
+
+    def _announce_session(self) -> None:
+        if self._session_window.is_due(now=self.now):
+            self._session_source.say()
+
+    def _widen(self, channel: Channel) -> None:
+        # What the reader could take and does not is no reason for a larger window.
+        window = channel.window
+        if 4 * channel.stream.ready > window.window:
+            return
+        if window.widen(now=self.now, rtt=self._rtt):
+            channel.credit_source.say()
+
+    def _announce(self, channel: Channel) -> None:
+        if channel.window.due_time is None:
+            self._owing.pop(channel.channel_id, None)
+        elif channel.window.is_due(now=self.now):
+            self._owing.pop(channel.channel_id, None)
+            channel.credit_source.say()
+
+    def _tell_delivered(self, channel: Channel) -> None:
+        if channel.is_delivered:
+            channel.credit_source.say()
+
+    def _say_reset(self, channel: Channel, code: ResetCode) -> None:
+        self._outbox.say(reset_frame(channel.channel_id, code, channel.flow.stream.next_offset))
+
+    def _abandon(self, channel: Channel, code: ResetCode) -> None:
+        """
+        Reset a channel. What the peer sent of it and did not arrive stays on its account, and
+        on ours, until it answers; if its END came that is known already.
+        """
+        self._say_reset(channel, code)
+        final_size = channel.stream.final_size
+        if final_size is None:
+            self._abandoned[channel.channel_id] = channel.window.received
+        else:
+            # Should that exceed the credit, the next data says so; the caller is not at fault.
+            missing = final_size - channel.window.received
+            self._session_window.received += missing
+            self._release(missing)
+        self._forget(channel)
+
+    def _write_off(self, count: int) -> None:
+        if count > 0:
+            self._session_window.on_received(count)
+            self._release(count)
+
+    def _release(self, count: int) -> None:
+        if count:
+            self._session_window.consumed(count, now=self.now, rtt=self._rtt)
+            self._announce_session()
+
+    def _forget(self, channel: Channel) -> None:
+        channel_id = channel.channel_id
+        del self._channels[channel_id]
+        self._readable.pop(channel_id, None)
+        self._blocked.pop(channel_id, None)
+        self._owing.pop(channel_id, None)
+        self._finishing.pop(channel_id, None)
+        channel.credit_source.close()
+        self._free_room(channel.kept)
+        self._outbound.forget(channel.flow)
+        self._release(channel.window.received - channel.window.delivered)
+
+    def _build_session_credit(self) -> tuple[bytes, int]:
+        limit = self._session_window.announce()
+        return session_credit_frame(limit), limit

@@ -1,0 +1,187 @@
+"""
+The ids that packets carry in front: those that we gave to the peer, and those it gave to us.
+
+An id says which session a packet belongs to, so each side chooses the ids of the packets that
+it receives. A path is used with an id of its own, lest an observer link two addresses of one
+client (M-38). NEW_ID and RETIRE_ID are bytes elsewhere; here they are arguments and results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from resip.core.errors import ProtocolError
+from resip.core.rangeset import RangeSet
+
+#: Ids of one side that the other holds at a time, the one in use included (M-38).
+MAX_ACTIVE_IDS = 4
+
+#: Bytes of the reset token that comes with an id.
+TOKEN_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedId:
+    """
+    What a NEW_ID frame says.
+
+    :ivar sequence: counts the ids of one side; that of the handshake is 0.
+    :ivar session_id: u32.
+    :ivar token: 16 bytes, see :mod:`resip.core.modern.reset`.
+    """
+
+    sequence: int
+    session_id: int
+    token: bytes = field(repr=False)
+
+
+class IdPool:
+    """
+    The ids under which we receive.
+
+    :param first_id: the one of our hello or welcome.
+    :param allocate: gives a new id, unique among all sessions of the endpoint, and routes its
+        packets here from then on.
+    :param release: is told each id whose packets need not come here any longer.
+    :param token: the reset token of an id; a client, which sends no resets, gives random bytes.
+    """
+
+    __slots__ = ("_active", "_allocate", "_next_sequence", "_release", "_token")
+
+    def __init__(
+        self,
+        first_id: int,
+        *,
+        allocate: Callable[[], int],
+        release: Callable[[int], None],
+        token: Callable[[int], bytes],
+    ) -> None:
+        self._active = {0: first_id}
+        self._next_sequence = 1
+        self._allocate = allocate
+        self._release = release
+        self._token = token
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """
+        The ids that the peer may use now.
+        """
+        return tuple(self._active.values())
+
+    def is_active(self, sequence: int) -> bool:
+        """
+        Whether a lost NEW_ID of ``sequence`` still needs saying.
+        """
+        return sequence in self._active
+
+    def replenish(self) -> list[IssuedId]:
+        """
+        Make new ids until the peer holds :data:`MAX_ACTIVE_IDS`; each goes out in a NEW_ID.
+        """
+        issued = []
+        while len(self._active) < MAX_ACTIVE_IDS:
+            session_id = self._allocate()
+            issued.append(IssuedId(self._next_sequence, session_id, self._token(session_id)))
+            self._active[self._next_sequence] = session_id
+            self._next_sequence += 1
+        return issued
+
+    def on_retired(self, sequence: int) -> None:
+        """
+        The peer returned an id with RETIRE_ID; saying so again changes nothing.
+
+        :raises ProtocolError: for a sequence number that was never issued.
+        """
+        if sequence >= self._next_sequence:
+            raise ProtocolError(f"RETIRE_ID {sequence}, but only {self._next_sequence} were issued")
+        session_id = self._active.pop(sequence, None)
+        if session_id is not None:
+            self._release(session_id)
+
+    def close(self) -> None:
+        """
+        The session is over: release every id.
+        """
+        for session_id in self._active.values():
+            self._release(session_id)
+        self._active.clear()
+
+
+class PeerIds:
+    """
+    The ids under which the peer receives, and which of them we use.
+
+    :param first_id: the one of its hello or welcome.
+    :param token: the token that came with it, 16 bytes; ``None`` where the peer gave none.
+    """
+
+    __slots__ = ("_current", "_retired", "_stock")
+
+    def __init__(self, first_id: int, token: bytes | None) -> None:
+        self._current = IssuedId(0, first_id, token or b"")
+        self._stock: dict[int, IssuedId] = {}
+        self._retired = RangeSet()
+
+    @property
+    def current(self) -> int:
+        """
+        The id to put in front of packets now.
+        """
+        return self._current.session_id
+
+    @property
+    def spares(self) -> int:
+        """
+        How many ids are in stock that were not used yet.
+        """
+        return len(self._stock)
+
+    @property
+    def tokens(self) -> tuple[bytes, ...]:
+        """
+        The reset tokens of the ids that are not retired.
+        """
+        active = (self._current, *self._stock.values())
+        return tuple(issued.token for issued in active if issued.token)
+
+    def add(self, issued: IssuedId) -> None:
+        """
+        The peer provided an id with NEW_ID; a repeated one changes nothing.
+
+        :raises ProtocolError: when the peer provides more than :data:`MAX_ACTIVE_IDS`, or gives
+            one sequence number two ids, or one id two numbers.
+        """
+        if issued.sequence in self._retired:
+            return
+        for known in (self._current, *self._stock.values()):
+            if known.sequence == issued.sequence:
+                if known.session_id != issued.session_id:
+                    raise ProtocolError(f"NEW_ID {issued.sequence} came with two ids")
+                return
+            if known.session_id == issued.session_id:
+                raise ProtocolError(f"NEW_ID {issued.sequence} repeats the id of {known.sequence}")
+        if issued.sequence >= self._retired_count + MAX_ACTIVE_IDS:
+            raise ProtocolError(f"NEW_ID {issued.sequence} makes more than {MAX_ACTIVE_IDS} ids")
+        self._stock[issued.sequence] = issued
+
+    def switch(self) -> int | None:
+        """
+        The path changed: use an id that was not used before (M-38).
+
+        :return: the sequence number of the id that was in use, to go out in a RETIRE_ID;
+            ``None`` when the stock is empty and the old id stays.
+        """
+        if not self._stock:
+            return None
+        retired = self._current.sequence
+        self._retired.add(retired)
+        self._current = self._stock.pop(min(self._stock))
+        return retired
+
+    @property
+    def _retired_count(self) -> int:
+        # With the limit in add() at most four numbers are missing between the retired ones,
+        # so these are a handful of ranges however long the session lives.
+        return sum(last - first + 1 for first, last in self._retired)

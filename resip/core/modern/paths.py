@@ -1,0 +1,340 @@
+"""
+The ways to one peer: which of them are proven, and on which to answer (docs/protocol.md 6.1).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from resip.core.types import Path, RandomBytes
+
+#: RFC 9000 section 8: bytes to an address that is not validated, for each byte from it.
+AMPLIFICATION_LIMIT = 3
+#: RFC 9000 section 8.2: bytes of a challenge.
+CHALLENGE_SIZE = 8
+#: The smallest packet that carries one: header, frame, tag.
+CHALLENGE_PACKET_SIZE = 8 + 1 + CHALLENGE_SIZE + 16
+#: Challenges that may still be answered. They go out a probe timeout apart, so an answer to an
+#: older one is later than any round trip the timeout knows of.
+OUTSTANDING_CHALLENGES = 4
+#: RFC 9000 section 8.2.4: a validation is given up after three probe timeouts, not before three
+#: of an unknown path. Seconds.
+VALIDATION_TIMEOUTS = 3
+MINIMUM_VALIDATION_TIME = 3.0
+#: Paths of one peer that are remembered. A laptop has about two; whoever replays captured packets
+#: from many addresses gets no more.
+MAX_PATHS = 4
+#: What a validated path may be sent.
+UNLIMITED = 1 << 62
+
+
+class Validation(Enum):
+    """
+    Whether the peer is known to receive at an address.
+    """
+
+    #: Nobody asked.
+    UNTRIED = auto()
+    #: Challenges were sent, or are about to be.
+    PENDING = auto()
+    VALIDATED = auto()
+    #: No challenge was answered in time.
+    FAILED = auto()
+
+
+class PathState:
+    """
+    One address of the peer.
+
+    A carrier that keeps a connection has proven the address by opening it.
+
+    :ivar path: the carrier and the address.
+    :ivar validation: whether the peer receives there.
+    :ivar rtt: seconds between the last challenge and its answer, ``None`` before; at least the
+        round trip, and more when an answer to an earlier one arrives after it.
+    :ivar last_received_time: when an authentic packet came from there.
+    """
+
+    __slots__ = (
+        "_challenges",
+        "_deadline",
+        "_interval",
+        "_next_challenge_time",
+        "_received_bytes",
+        "_sent_bytes",
+        "last_received_time",
+        "path",
+        "rtt",
+        "validation",
+    )
+
+    def __init__(self, path: Path, *, is_validated: bool = False) -> None:
+        self.path = path
+        self.validation = Validation.UNTRIED
+        if is_validated or path.is_reliable:
+            self.validation = Validation.VALIDATED
+        self.rtt: float | None = None
+        self.last_received_time = 0.0
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        #: What was sent and when.
+        self._challenges: dict[bytes, float] = {}
+        self._interval = 0.0
+        self._next_challenge_time: float | None = None
+        self._deadline = 0.0
+
+    @property
+    def is_validated(self) -> bool:
+        """
+        Whether the peer proved that it receives here.
+        """
+        return self.validation is Validation.VALIDATED
+
+    @property
+    def budget(self) -> int:
+        """
+        Bytes that may be sent now, 0 or more (M-20).
+        """
+        if self.validation is Validation.VALIDATED:
+            return UNLIMITED
+        return max(0, AMPLIFICATION_LIMIT * self._received_bytes - self._sent_bytes)
+
+    def on_received(self, size: int, *, now: float) -> None:
+        """
+        Authentic packets of ``size`` bytes in all came from here.
+        """
+        self._received_bytes += size
+        self.last_received_time = now
+
+    def on_sent(self, size: int) -> None:
+        """
+        Packets of ``size`` bytes in all were sent here, challenges included.
+        """
+        self._sent_bytes += size
+
+    def start_validation(self, *, probe_timeout: float, now: float) -> None:
+        """
+        Ask the peer to prove that it receives here, unless it did or is being asked.
+
+        :param probe_timeout: seconds, without backoff; challenges are repeated so far apart.
+        """
+        if self.validation in (Validation.PENDING, Validation.VALIDATED):
+            return
+        self.validation = Validation.PENDING
+        self._interval = probe_timeout
+        self._next_challenge_time = now
+        self._deadline = now + max(VALIDATION_TIMEOUTS * probe_timeout, MINIMUM_VALIDATION_TIME)
+
+    def get_challenge(self, random_bytes: RandomBytes, *, now: float) -> bytes | None:
+        """
+        The content of a PATH_CHALLENGE to send here now, ``None`` when none is due or the
+        budget does not allow it.
+        """
+        if self._next_challenge_time is None or now < self._next_challenge_time:
+            return None
+        self._next_challenge_time = now + self._interval
+        if self.budget < CHALLENGE_PACKET_SIZE:
+            return None
+        challenge = random_bytes(CHALLENGE_SIZE)
+        self._challenges[challenge] = now
+        if len(self._challenges) > OUTSTANDING_CHALLENGES:
+            del self._challenges[next(iter(self._challenges))]
+        return challenge
+
+    def on_response(self, response: bytes, *, now: float) -> bool:
+        """
+        A PATH_RESPONSE arrived, on whatever path (RFC 9000 section 8.2.3).
+
+        :return: whether it answers a challenge that was sent here.
+        """
+        sent_at = self._challenges.get(response)
+        if sent_at is None:
+            return False
+        self.rtt = now - sent_at
+        self._stop(Validation.VALIDATED)
+        return True
+
+    def get_timer(self) -> float | None:
+        """
+        When a challenge is due or validation is given up; ``None`` when neither is pending.
+        """
+        if self._next_challenge_time is None:
+            return None
+        return min(self._next_challenge_time, self._deadline)
+
+    def handle_timer(self, *, now: float) -> None:
+        """
+        Give up when the time is over.
+        """
+        if self._next_challenge_time is not None and now >= self._deadline:
+            self._stop(Validation.FAILED)
+
+    def _stop(self, result: Validation) -> None:
+        self.validation = result
+        self._challenges.clear()
+        self._next_challenge_time = None
+
+
+class PathSelector:
+    """
+    The server's choice: the path of the newest packet, once it is validated (M-37).
+
+    A path that is not validated is used only when there is no other, within its budget. So a
+    captured packet that arrives first from a foreign address moves nothing: that address never
+    answers the challenge. A second validation is not needed to come back to a path.
+
+    :ivar current: where to send, ``None`` before the first packet and after the last carrier.
+
+    :param random_bytes: where challenges come from.
+    """
+
+    def __init__(self, random_bytes: RandomBytes) -> None:
+        self.current: PathState | None = None
+        self._random_bytes = random_bytes
+        self._states: dict[Path, PathState] = {}
+        self._newest: PathState | None = None
+        self._highest_number = -1
+
+    def __len__(self) -> int:
+        """
+        How many paths are remembered, at most :data:`MAX_PATHS`.
+        """
+        return len(self._states)
+
+    def get(self, path: Path) -> PathState | None:
+        """
+        What is known of ``path``.
+        """
+        return self._states.get(path)
+
+    def on_received(
+        self, path: Path, *, number: int, size: int, probe_timeout: float, now: float
+    ) -> bool:
+        """
+        Authentic packets arrived that had not arrived before.
+
+        :param number: the highest of their numbers.
+        :param size: bytes of all of them.
+        :param probe_timeout: seconds, without backoff.
+        :return: whether :attr:`current` is another path now.
+        """
+        state = self._states.get(path)
+        if state is None:
+            state = self._add(path)
+        state.on_received(size, now=now)
+        if number < self._highest_number:
+            return False
+        self._highest_number = number
+        self._newest = state
+        if not state.is_validated:
+            state.start_validation(probe_timeout=probe_timeout, now=now)
+        return self._choose()
+
+    def on_response(self, response: bytes, *, now: float) -> bool:
+        """
+        A PATH_RESPONSE arrived.
+
+        :return: whether :attr:`current` is another path now.
+        """
+        for state in self._states.values():
+            if state.on_response(response, now=now):
+                return self._choose()
+        return False
+
+    def path_closed(self, path: Path) -> bool:
+        """
+        The carrier of ``path`` is gone.
+
+        :return: whether :attr:`current` is another path now, or none.
+        """
+        state = self._states.pop(path, None)
+        if state is None:
+            return False
+        if state is self._newest:
+            self._newest = None
+        if state is not self.current:
+            return False
+        validated = [other for other in self._states.values() if other.is_validated]
+        self.current = max(validated, key=_last_received_time, default=None)
+        return True
+
+    def get_challenges(self, *, now: float) -> list[tuple[PathState, bytes]]:
+        """
+        The challenges to send now, and where. The caller keeps to the budget of each.
+        """
+        due = []
+        for state in self._states.values():
+            challenge = state.get_challenge(self._random_bytes, now=now)
+            if challenge is not None:
+                due.append((state, challenge))
+        return due
+
+    def get_timer(self) -> float | None:
+        """
+        When :meth:`handle_timer` and :meth:`get_challenges` have something to do.
+        """
+        timers = [state.get_timer() for state in self._states.values()]
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    def handle_timer(self, *, now: float) -> None:
+        """
+        Give up the validations whose time is over.
+        """
+        for state in self._states.values():
+            state.handle_timer(now=now)
+
+    def _choose(self) -> bool:
+        newest = self._newest
+        if newest is None or newest is self.current:
+            return False
+        if self.current is not None and not newest.is_validated:
+            return False
+        self.current = newest
+        return True
+
+    def _add(self, path: Path) -> PathState:
+        if len(self._states) >= MAX_PATHS:
+            kept = (self.current, self._newest)
+            others = [state for state in self._states.values() if state not in kept]
+            # Those nobody proved first, of each kind the one silent for longest.
+            victim = min(others, key=lambda state: (state.is_validated, state.last_received_time))
+            del self._states[victim.path]
+        state = self._states[path] = PathState(path)
+        return state
+
+
+class ChosenPath:
+    """
+    The client's choice: whatever its carriers say. It owes the server proofs, and needs none.
+
+    :ivar current: where to send, ``None`` without any carrier.
+    """
+
+    def __init__(self) -> None:
+        self.current: PathState | None = None
+
+    def use(self, path: Path) -> bool:
+        """
+        Send on ``path`` from now on.
+
+        :return: whether that is another path than before.
+        """
+        if self.current is not None and self.current.path == path:
+            return False
+        self.current = PathState(path, is_validated=True)
+        return True
+
+    def path_closed(self, path: Path) -> bool:
+        """
+        The carrier of ``path`` is gone.
+
+        :return: whether there is no path now, and was one before.
+        """
+        if self.current is None or self.current.path != path:
+            return False
+        self.current = None
+        return True
+
+
+def _last_received_time(state: PathState) -> float:
+    return state.last_received_time

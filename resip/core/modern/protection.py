@@ -1,0 +1,446 @@
+"""
+Packet protection: whole packets from plaintexts and back, a batch at a time.
+
+    0        4                8                                    n-16          n
+    +--------+----------------+------------------------------------+------------+
+    | id u32 | phase, number  | frames, encrypted                  | tag        |
+    +--------+----------------+------------------------------------+------------+
+               masked
+
+Sections 1.1, 2.1 and 2.2 of docs/protocol.md. What depends on the number of packets is kept
+flat on purpose: one block cipher call masks a whole batch, and a packet in its turn costs one
+AEAD call and little else. Cipher contexts take kilobytes, so they are built on first use and
+an idle session can put them away (``park``); only the raw secrets stay.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum, StrEnum
+from struct import Struct
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+
+from resip.core.errors import LimitError
+from resip.core.modern.replay import ReplayWindow
+
+HEADER_SIZE = 8
+TAG_SIZE = 16
+#: A header, one byte of frames and a tag (M-14).
+MIN_PACKET_SIZE = HEADER_SIZE + 1 + TAG_SIZE
+#: Bytes that a packet is longer than its frames.
+OVERHEAD = HEADER_SIZE + TAG_SIZE
+
+SECRET_SIZE = 32
+IV_SIZE = 12
+
+#: Packets under one key after which a sender should move on (M-15).
+KEY_UPDATE_AT = 1 << 22
+#: Packets that may be sealed under one key, RFC 9001 section 6.6 (M-15).
+MAX_PACKETS_PER_KEY = 1 << 23
+
+_PHASE_BIT = 1 << 31
+_NUMBER_MASK = _PHASE_BIT - 1
+_NUMBER_SPAN = 1 << 31
+
+_HEADER = Struct("!II")
+_MASK = Struct("!I12x")  # the first four bytes of each block
+
+
+class CipherSuite(IntEnum):
+    """
+    How packets are encrypted, by the numbers of the handshake's CIPHERS.
+    """
+
+    AES_128_GCM = 1
+    CHACHA20_POLY1305 = 2
+
+    @property
+    def key_size(self) -> int:
+        """
+        Bytes of the key, and of the mask's key.
+        """
+        return 16 if self is CipherSuite.AES_128_GCM else 32
+
+
+class DropTrigger(StrEnum):
+    """
+    Why a packet was dropped, in the words of qlog.
+    """
+
+    #: Shorter than any packet (M-14).
+    TOO_SHORT = "too_short"
+    #: Forged, damaged, or of another session (M-14).
+    UNDECRYPTABLE = "payload_decrypt_error"
+    #: Its number was accepted before (M-13).
+    DUPLICATE = "duplicate"
+    #: Its number is so old that nobody remembers whether it came (M-13).
+    TOO_OLD = "too_old"
+    #: Of the previous phase, whose key is gone (M-16).
+    KEY_UNAVAILABLE = "key_unavailable"
+
+
+def expand(secret: bytes, label: bytes, size: int) -> bytes:
+    """
+    HKDF-Expand with SHA-256 for at most 32 bytes, which are its first block.
+
+    Source: RFC 5869 section 2.3.
+    """
+    return hmac.digest(secret, label + b"\x01", "sha256")[:size]
+
+
+def decode_number(low: int, next_number: int) -> int:
+    """
+    The packet number closest to ``next_number`` whose low 31 bits are ``low`` (M-11).
+
+    :param next_number: one more than the highest number that was authenticated.
+
+    Source: RFC 9000 appendix A.3.
+    """
+    number = (next_number & ~_NUMBER_MASK) | low
+    if number <= next_number - _NUMBER_SPAN // 2:
+        return number + _NUMBER_SPAN
+    if number > next_number + _NUMBER_SPAN // 2 and number >= _NUMBER_SPAN:
+        return number - _NUMBER_SPAN
+    return number
+
+
+class PacketKeys:
+    """
+    The AEAD and IV of one direction in one phase, from one secret (section 1.1).
+
+    :param secret: 32 bytes.
+    """
+
+    __slots__ = ("_aead", "_iv", "_secret", "suite")
+
+    def __init__(self, suite: CipherSuite, secret: bytes) -> None:
+        if len(secret) != SECRET_SIZE:
+            raise ValueError(f"a secret has {SECRET_SIZE} bytes, not {len(secret)}")
+        self.suite = suite
+        self._secret = secret
+        self._aead: AESGCM | ChaCha20Poly1305 | None = None
+        self._iv = 0
+
+    def contexts(self) -> tuple[AESGCM | ChaCha20Poly1305, int]:
+        """
+        The cipher and the IV as a number, built when they are not there.
+        """
+        if self._aead is None:
+            key = expand(self._secret, b"resip key", self.suite.key_size)
+            is_aes = self.suite is CipherSuite.AES_128_GCM
+            self._aead = AESGCM(key) if is_aes else ChaCha20Poly1305(key)
+            self._iv = int.from_bytes(expand(self._secret, b"resip iv", IV_SIZE))
+        return self._aead, self._iv
+
+    def following(self) -> PacketKeys:
+        """
+        The keys of the next phase.
+        """
+        return PacketKeys(self.suite, expand(self._secret, b"resip ku", SECRET_SIZE))
+
+    def park(self) -> None:
+        """
+        Put the cipher away until it is needed again.
+        """
+        self._aead = None
+        self._iv = 0
+
+
+class HeaderMask:
+    """
+    The mask over the second word of the headers of one direction (M-10), the same in all phases.
+
+    :param first_secret: the direction's secret from the handshake.
+    """
+
+    __slots__ = ("_context", "_key")
+
+    def __init__(self, suite: CipherSuite, first_secret: bytes) -> None:
+        self._key = expand(first_secret, b"resip hp", suite.key_size)
+        self._context: CipherContext | None = None
+
+    def masks(self, tags: Iterable[bytes]) -> Iterator[tuple[int]]:
+        """
+        What to XOR each word with, in one cipher call for all of them.
+        """
+        if self._context is None:
+            self._context = Cipher(AES(self._key), ECB()).encryptor()
+        return _MASK.iter_unpack(self._context.update(b"".join(tags)))
+
+    def park(self) -> None:
+        """
+        Put the cipher away until it is needed again.
+        """
+        self._context = None
+
+
+class Sealer:
+    """
+    Makes the packets of one direction.
+
+    It never seals two packets under one number (M-8), nor more than :data:`MAX_PACKETS_PER_KEY`
+    under one key (M-15): both are errors of the caller, and nothing is sealed.
+
+    :param secret: the direction's secret from the handshake, 32 bytes.
+    :ivar generation: how often the key was updated; its lowest bit is the phase.
+    """
+
+    __slots__ = ("_generation_first", "_is_acked", "_keys", "_mask", "_next_number", "generation")
+
+    def __init__(self, suite: CipherSuite, secret: bytes) -> None:
+        self._keys = PacketKeys(suite, secret)
+        self._mask = HeaderMask(suite, secret)
+        self.generation = 0
+        self._next_number = 0
+        self._generation_first = 0
+        self._is_acked = False
+
+    @property
+    def next_number(self) -> int:
+        """
+        The lowest number that was not used yet.
+        """
+        return self._next_number
+
+    @property
+    def room(self) -> int:
+        """
+        How many more packets the present key may seal.
+        """
+        return MAX_PACKETS_PER_KEY - (self._next_number - self._generation_first)
+
+    @property
+    def can_update_key(self) -> bool:
+        """
+        Whether the peer acknowledged a packet of this phase (M-15).
+        """
+        return self._is_acked
+
+    @property
+    def wants_key_update(self) -> bool:
+        """
+        Whether it is time for :meth:`start_key_update`, and allowed (M-15).
+        """
+        return self._is_acked and self.room <= MAX_PACKETS_PER_KEY - KEY_UPDATE_AT
+
+    def seal(self, session_id: int, plaintexts: Sequence[bytes], first_number: int) -> list[bytes]:
+        """
+        Whole packets with consecutive numbers.
+
+        :param session_id: the id that the peer chose, a u32.
+        :param plaintexts: the frames of each packet, at least one byte.
+        :param first_number: of the first packet, at least :attr:`next_number`.
+        :raises ValueError: when a number was used before, or a plaintext is empty.
+        :raises LimitError: when the key has no room for so many; update it first.
+        """
+        self._claim(plaintexts, first_number)
+        aead, iv = self._keys.contexts()
+        encrypt, pack = aead.encrypt, _HEADER.pack
+        phase = (self.generation & 1) << 31
+        numbers = range(first_number, first_number + len(plaintexts))
+        words = [phase | number & _NUMBER_MASK for number in numbers]
+        bodies = [
+            encrypt((iv ^ number).to_bytes(12), plaintext, pack(session_id, word))
+            for number, word, plaintext in zip(numbers, words, plaintexts, strict=True)
+        ]
+        masks = self._mask.masks([body[-TAG_SIZE:] for body in bodies])
+        return [
+            pack(session_id, word ^ mask) + body
+            for word, (mask,), body in zip(words, masks, bodies, strict=True)
+        ]
+
+    def on_acked(self, number: int) -> None:
+        """
+        The peer acknowledged ``number``, at best the largest one: it may allow a key update.
+        """
+        if number >= self._generation_first:
+            self._is_acked = True
+
+    def start_key_update(self) -> None:
+        """
+        Move to the next secret, beginning with the next packet.
+
+        :raises ValueError: before :attr:`can_update_key`.
+        """
+        if not self._is_acked:
+            raise ValueError("no packet of this key phase was acknowledged yet")
+        self._advance()
+
+    def follow(self, generation: int) -> None:
+        """
+        Catch up with the peer, whose packets are of ``generation`` now (M-16).
+
+        To be called with :attr:`Opener.generation` before sealing; does nothing most times.
+        """
+        while self.generation < generation:
+            self._advance()
+
+    def park(self) -> None:
+        """
+        Put the ciphers away; the next packet builds them again.
+        """
+        self._keys.park()
+        self._mask.park()
+
+    def _claim(self, plaintexts: Sequence[bytes], first_number: int) -> None:
+        if first_number < self._next_number:
+            raise ValueError(f"packet number {first_number} was used before")
+        if not all(plaintexts):
+            raise ValueError("a packet without frames")
+        end = first_number + len(plaintexts)
+        if end - self._generation_first > MAX_PACKETS_PER_KEY:
+            raise LimitError(f"{MAX_PACKETS_PER_KEY} packets under one key; update it first")
+        self._next_number = end
+
+    def _advance(self) -> None:
+        self._keys = self._keys.following()
+        self.generation += 1
+        self._generation_first = self._next_number
+        self._is_acked = False
+
+
+class Opener:
+    """
+    Opens the packets of one direction, each number once.
+
+    Nothing changes before a packet's tag was verified (M-12). Whether its number came before
+    is asked after that too, so that the time taken tells a forger nothing about numbers
+    (RFC 9001 section 9.5). A bad packet costs only itself.
+
+    :param secret: the direction's secret from the handshake, 32 bytes.
+    :param drops: where dropped packets are counted by trigger; all sessions may share one.
+    :ivar generation: how often the peer updated its key; see :meth:`Sealer.follow`.
+    :ivar window: the numbers accepted.
+    """
+
+    __slots__ = (
+        "_generation_first",
+        "_keys",
+        "_mask",
+        "_next_keys",
+        "_previous_keys",
+        "drops",
+        "generation",
+        "window",
+    )
+
+    def __init__(
+        self, suite: CipherSuite, secret: bytes, drops: dict[DropTrigger, int] | None = None
+    ) -> None:
+        self._keys = PacketKeys(suite, secret)
+        self._mask = HeaderMask(suite, secret)
+        self._previous_keys: PacketKeys | None = None
+        self._next_keys: PacketKeys | None = None
+        self._generation_first = 0
+        self.generation = 0
+        self.window = ReplayWindow()
+        self.drops: dict[DropTrigger, int] = {} if drops is None else drops
+
+    def open(self, packets: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
+        """
+        Number and plaintext of each packet, ``None`` for those that were dropped.
+        """
+        if packets and min(map(len, packets)) < MIN_PACKET_SIZE:
+            return self._open_around_short_ones(packets)
+        masks = self._mask.masks([packet[-TAG_SIZE:] for packet in packets])
+        heads = _HEADER.iter_unpack(b"".join([packet[:HEADER_SIZE] for packet in packets]))
+        opened: list[tuple[int, bytes] | None] = []
+        first, number, expected = self._expect()
+        aead, iv = self._keys.contexts()
+        decrypt, pack = aead.decrypt, _HEADER.pack
+        for packet, (session_id, masked), (mask,) in zip(packets, heads, masks, strict=True):
+            word = masked ^ mask
+            header = pack(session_id, word)
+            if word == expected:  # the packet whose turn it is, as in a burst without loss
+                try:
+                    plaintext = decrypt((iv ^ number).to_bytes(12), packet[HEADER_SIZE:], header)
+                except InvalidTag:
+                    pass  # once more below, where every case is looked at
+                else:
+                    opened.append((number, plaintext))
+                    number += 1
+                    expected += 1
+                    continue
+            if first < number:
+                self.window.accept_run(first, number)
+            opened.append(self._open_one(packet, header, word))
+            first, number, expected = self._expect()
+            aead, iv = self._keys.contexts()
+            decrypt = aead.decrypt
+        if first < number:
+            self.window.accept_run(first, number)
+        return opened
+
+    def drop_previous_key(self) -> None:
+        """
+        Three probe timeouts after :attr:`generation` changed: late packets open no more (M-16).
+        """
+        self._previous_keys = None
+
+    def park(self) -> None:
+        """
+        Put the ciphers away; the next packet builds them again.
+        """
+        self._mask.park()
+        self._keys.park()
+        self._next_keys = None
+        if self._previous_keys is not None:
+            self._previous_keys.park()
+
+    def _expect(self) -> tuple[int, int, int]:
+        # The number to come, twice, and the word that it has in this phase.
+        number = self.window.next_number
+        return number, number, (self.generation & 1) << 31 | number & _NUMBER_MASK
+
+    def _open_around_short_ones(self, packets: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
+        opened = iter(self.open([p for p in packets if len(p) >= MIN_PACKET_SIZE]))
+        return [
+            next(opened) if len(packet) >= MIN_PACKET_SIZE else self._dropped(DropTrigger.TOO_SHORT)
+            for packet in packets
+        ]
+
+    def _open_one(self, packet: bytes, header: bytes, word: int) -> tuple[int, bytes] | None:
+        number = decode_number(word & _NUMBER_MASK, self.window.next_number)
+        keys = self._keys_for(word >> 31, number)
+        if keys is None:
+            return self._dropped(DropTrigger.KEY_UNAVAILABLE)
+        aead, iv = keys.contexts()
+        try:
+            plaintext = aead.decrypt((iv ^ number).to_bytes(12), packet[HEADER_SIZE:], header)
+        except InvalidTag:
+            return self._dropped(DropTrigger.UNDECRYPTABLE)
+        if not self.window.accept(number):
+            too_old = self.window.is_too_old(number)
+            return self._dropped(DropTrigger.TOO_OLD if too_old else DropTrigger.DUPLICATE)
+        if keys is self._next_keys:
+            self._advance(number)
+        return number, plaintext
+
+    def _keys_for(self, phase: int, number: int) -> PacketKeys | None:
+        # RFC 9001 section 6.5: a flipped bit means the next phase, unless the number is from
+        # before this one. The next keys are kept, so that a forged bit costs no derivation.
+        if phase == self.generation & 1:
+            return self._keys
+        if number < self._generation_first:
+            return self._previous_keys
+        if self._next_keys is None:
+            self._next_keys = self._keys.following()
+        return self._next_keys
+
+    def _advance(self, number: int) -> None:
+        assert self._next_keys is not None, "a packet opened with the next keys"
+        self._previous_keys = self._keys
+        self._keys = self._next_keys
+        self._next_keys = None
+        self.generation += 1
+        self._generation_first = number
+
+    def _dropped(self, trigger: DropTrigger) -> tuple[int, bytes] | None:
+        self.drops[trigger] = self.drops.get(trigger, 0) + 1
+        return None

@@ -1,0 +1,443 @@
+"""
+Loss recovery of the modern dialect: which packets arrived, which are lost, when to ask.
+
+The frame is that of RFC 9002. Three things differ, because of the networks this is for. There
+is no packet threshold, which mistakes jitter for loss; the time threshold learns how far
+packets overtake each other (RFC 8985). The probe timeout starts with the *oldest* unanswered
+packet, so that an application which keeps sending does not put it off. And the backoff is
+capped low, so that the end of an outage is noticed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resip.core.congestion.rate import AckReport, RateController
+from resip.core.errors import ProtocolError
+from resip.core.modern.in_flight import InFlight
+from resip.core.modern.loss import LossMeter, ReorderingWindow
+from resip.core.modern.sent import SentRun
+from resip.core.rtt import INITIAL_RTT, RttEstimator
+
+#: docs/protocol.md M-33: the longest a peer holds an acknowledgement back, seconds.
+MAX_ACK_DELAY = 0.025
+
+#: docs/protocol.md M-35: bounds of the probe timeout, seconds, and how long each of them holds.
+PROBE_TIMEOUT_LIMIT = 0.4
+PATIENT_PROBE_TIMEOUTS = 10
+OUTAGE_PROBE_TIMEOUT_LIMIT = 2.0
+LONG_OUTAGE = 3600.0
+LONG_OUTAGE_PROBE_TIMEOUT_LIMIT = 10.0
+#: From this timeout in a row on only probes are sent: the path is down, not lossy.
+OUTAGE_TIMEOUTS = 3
+#: Probes for each timeout: enough that two get through, within these limits.
+MIN_PROBES = 2
+MAX_PROBES = 16
+#: The same while too little has arrived to know the loss.
+FIRST_PROBES = 10
+FEW_DELIVERED = 8
+
+#: Deadlines are met even if ``now`` is this much early, as sums of floats round. Seconds.
+_ROUNDING = 1e-6
+_NEVER = -math.inf
+#: From so many ranges on, those that the acknowledgement before named too are skipped.
+_MANY_RANGES = 4
+
+
+@dataclass(slots=True)
+class RecoveryStats:
+    """
+    Counts since the session began.
+
+    :ivar packets_sent: of all kinds.
+    :ivar packets_acked: for the first time, after a spurious loss too.
+    :ivar packets_lost: declared lost because later ones arrived; path MTU probes left out.
+    :ivar packets_expired: given up by a probe timeout or with their path; path MTU probes too.
+    :ivar spurious_losses: packets among those lost that arrived after all.
+    :ivar pto_count_total: probe timeouts.
+    """
+
+    packets_sent: int = 0
+    packets_acked: int = 0
+    packets_lost: int = 0
+    packets_expired: int = 0
+    spurious_losses: int = 0
+    pto_count_total: int = 0
+
+
+class LossRecovery:
+    """
+    Follows every packet of one session and direction from sending to its fate.
+
+    Three things change it: packets leave (:meth:`on_sent`), acknowledgements come
+    (:meth:`on_ack`) and time passes (:meth:`get_timer`, :meth:`handle_timer`). The owners of
+    what was in a packet hear its fate from the run, after that the controller.
+
+    :ivar rtt: the round trip of the path.
+    :ivar in_flight: what was sent and not resolved.
+    :ivar loss: the measured loss.
+    :ivar stats: counts for the status page.
+    :ivar next_number: of the next packet (M-8).
+    :ivar pto_count: probe timeouts in a row without an answer.
+
+    :param initial_rtt: seconds, where the handshake told; else that of RFC 9002.
+    """
+
+    def __init__(self, controller: RateController, *, initial_rtt: float = INITIAL_RTT) -> None:
+        self.rtt = RttEstimator(initial_rtt)
+        self.in_flight = InFlight()
+        self.loss = LossMeter()
+        self.stats = RecoveryStats()
+        self.next_number = 0
+        self.pto_count = 0
+        self._controller = controller
+        self._reordering = ReorderingWindow()
+        self._is_reliable = False
+        # Packets below this number took another network: they tell nothing about this one.
+        self._path_start = 0
+        self._largest_acked = -1
+        self._largest_acked_time = _NEVER
+        self._known_ranges: frozenset[tuple[int, int]] = frozenset()
+        # Expired packets below this number were counted as lost, or belong to an outage.
+        self._settled_below = 0
+        self._last_pto_time = _NEVER
+        self._outage_start = _NEVER
+
+    @property
+    def is_outage(self) -> bool:
+        """
+        So many probe timeouts brought no answer that only probes should be sent.
+        """
+        return self.pto_count >= OUTAGE_TIMEOUTS
+
+    @property
+    def base_probe_timeout(self) -> float:
+        """
+        The probe timeout without backoff, seconds: how long an answer takes at most.
+        """
+        return self.rtt.probe_timeout(MAX_ACK_DELAY)
+
+    @property
+    def probe_timeout(self) -> float:
+        """
+        Seconds that the oldest packet, or the last probe, may remain unanswered (M-35).
+        """
+        base = self.base_probe_timeout
+        if self.pto_count < PATIENT_PROBE_TIMEOUTS:
+            limit = PROBE_TIMEOUT_LIMIT
+        elif self._last_pto_time - self._outage_start < LONG_OUTAGE:
+            limit = OUTAGE_PROBE_TIMEOUT_LIMIT
+        else:
+            limit = LONG_OUTAGE_PROBE_TIMEOUT_LIMIT
+        # More doublings than PATIENT_PROBE_TIMEOUTS reach every limit.
+        doublings = min(self.pto_count, PATIENT_PROBE_TIMEOUTS)
+        return min(base * (1 << doublings), max(limit, base))
+
+    @property
+    def loss_time(self) -> float | None:
+        """
+        When the oldest packet counts as lost if nothing more arrives; ``None`` when no packet
+        sent after it was acknowledged.
+
+        Source: RFC 9002 section 6.1.2, with the learnt window for the fixed eighth.
+        """
+        oldest = self.in_flight.oldest
+        if oldest is None or oldest.first > self._largest_acked:
+            return None
+        return oldest.time + self._loss_delay(now=oldest.time)
+
+    def reordering_window(self, *, now: float) -> float:
+        """
+        Seconds that packets are expected to overtake each other by (M-34).
+        """
+        return self._reordering.get(self.rtt, now=now)
+
+    def on_sent(self, run: SentRun, *, now: float) -> None:
+        """
+        A run leaves.
+
+        :raises ValueError: when its first number is not :attr:`next_number`: a number used
+            twice under one key would break the cipher.
+        """
+        if run.first != self.next_number or run.end <= run.first:
+            raise ValueError(f"run {run.first} to {run.end} does not follow {self.next_number}")
+        self.next_number = run.end
+        self.stats.packets_sent += run.end - run.first
+        if run.asks:
+            self.in_flight.add(run)
+            self._controller.on_sent(run, bytes_in_flight=self.in_flight.bytes, now=now)
+
+    def on_ack(
+        self, largest: int, delay: float, ranges: Sequence[tuple[int, int]], *, now: float
+    ) -> AckReport:
+        """
+        The peer acknowledged packets. Old and repeated acknowledgements change nothing.
+
+        :param largest: the highest number acknowledged.
+        :param delay: seconds that the peer says it held the acknowledgement back.
+        :param ranges: (first, last), both included, highest first, not overlapping; the first
+            one ends with ``largest``. Their parser sees to the order.
+        :return: what it brought; the controller was told the same if that was anything.
+        :raises ProtocolError: for a number that was never sent, or ranges that make no sense
+            (M-23). Nothing has changed then.
+        """
+        self._check(largest, ranges)
+        late_lost, late_expired, arrived = self._take_acked(ranges)
+        acked = late_lost + late_expired + arrived
+        if not acked:
+            return AckReport((), (), 0, None, self.in_flight.bytes)
+        if late_lost and late_expired:
+            acked.sort(key=lambda run: run.first)
+        self._observe_reordering(acked[0], late_lost, now=now)
+        rtt = self._sample_rtt(acked[-1], largest, delay, now=now)
+        if acked[-1].first > self._largest_acked:
+            self._largest_acked = acked[-1].end - 1
+            self._largest_acked_time = acked[-1].time
+        for run in acked:
+            run.report_acked()
+        spurious = self._count_acked(acked, late_lost, late_expired)
+        self._settle_expired()
+        # The peer is there; what was known before it fell silent still holds.
+        self.pto_count = 0
+        self._last_pto_time = _NEVER
+        lost = self._detect_losses(now=now)
+        if acked[0].first < self._path_start:
+            acked = [run for run in acked if run.first >= self._path_start]
+        report = AckReport(acked, lost, spurious, rtt, self.in_flight.bytes)
+        if acked or lost:
+            self._controller.on_ack(report, now=now)
+        if not self.in_flight.packets:
+            self.in_flight.shrink_memory()
+            self._known_ranges = frozenset()
+        return report
+
+    def get_timer(self) -> float | None:
+        """
+        When :meth:`handle_timer` has something to do, ``None`` when nothing is awaited.
+        """
+        if self._is_reliable:
+            return None
+        loss_time = self.loss_time
+        return loss_time if loss_time is not None else self._probe_time()
+
+    def handle_timer(self, *, now: float) -> int:
+        """
+        Act on the deadline that has passed; too early does nothing.
+
+        :return: how many probes to send now, whatever the window says: the oldest data first,
+            again from the front or a PING when there is too little of it (M-36).
+        """
+        deadline = self.get_timer()
+        if deadline is None or now + _ROUNDING < deadline:
+            return 0
+        if self.loss_time is None:
+            return self._on_probe_timeout(now=now)
+        lost = self._detect_losses(now=now)
+        if lost:
+            flying = self.in_flight.bytes
+            self._controller.on_losses(lost, bytes_in_flight=flying, now=now)
+        return 0
+
+    def probe_now(self, *, now: float) -> int:
+        """
+        Something changed outside: forget the backoff and ask at once, if anything is awaited.
+
+        :return: how many probes to send, as from :meth:`handle_timer`.
+        """
+        if self._is_reliable or self._probe_time() is None:
+            return 0
+        self.pto_count = 0
+        return self._on_probe_timeout(now=now)
+
+    def on_path_changed(
+        self,
+        *,
+        is_known: bool,
+        is_reliable: bool = False,
+        initial_rtt: float = INITIAL_RTT,
+        now: float,
+    ) -> None:
+        """
+        Packets take another path from now on. What is in flight counts as gone with the old
+        one: its owners send it again at once.
+
+        :param is_known: the network is the same and only the peer's address changed, so that
+            what was measured still holds.
+        :param is_reliable: the carrier repeats what is lost; no timer runs here.
+        :param initial_rtt: seconds, where the validation of a path that is not known told.
+        """
+        self._is_reliable = is_reliable
+        self.pto_count = 0
+        self._last_pto_time = _NEVER
+        self._expire(self.in_flight.take_expired(sent_by=math.inf))
+        self._settled_below = self.next_number
+        if not is_known:
+            self.rtt = RttEstimator(initial_rtt)
+            self.loss = LossMeter()
+            self._reordering = ReorderingWindow()
+            self._path_start = self.next_number
+        self._controller.on_path_changed(is_known=is_known, now=now)
+
+    def _check(self, largest: int, ranges: Sequence[tuple[int, int]]) -> None:
+        if largest >= self.next_number:
+            raise ProtocolError(f"ack of {largest}, but the next number is {self.next_number}")
+        if not ranges or ranges[0][1] != largest or ranges[-1][0] < 0:
+            raise ProtocolError(f"ack of {largest} with ranges that do not go down from there to 0")
+
+    def _take_acked(
+        self, ranges: Sequence[tuple[int, int]]
+    ) -> tuple[list[SentRun], list[SentRun], list[SentRun]]:
+        """
+        What the ranges resolve, lowest first: lost before, expired before, in flight.
+        """
+        flight = self.in_flight
+        is_anything_given_up = flight.remembered_runs > 0
+        lost: list[SentRun] = []
+        expired: list[SentRun] = []
+        arrived: list[SentRun] = []
+        known = self._known_ranges
+        fresh = [range_ for range_ in ranges if range_ not in known]
+        for range_ in reversed(fresh):
+            arrived += flight.take_acked(*range_)
+            if is_anything_given_up:
+                lost += flight.recall_lost(*range_)
+                expired += flight.recall_expired(*range_)
+        if len(ranges) > _MANY_RANGES:
+            self._known_ranges = frozenset(ranges)
+        return lost, expired, arrived
+
+    def _observe_reordering(
+        self, oldest: SentRun, late_lost: Sequence[SentRun], *, now: float
+    ) -> None:
+        """
+        Learn from what came after packets that were sent later.
+
+        The times of sending miss part of the lateness where bursts are far apart. For a packet
+        that was wrongly called lost the time until its answer makes up for it.
+        """
+        if self._path_start <= oldest.first < self._largest_acked:
+            extent = self._largest_acked_time - oldest.time
+            self._reordering.observe(extent, self.rtt, now=now)
+        if late_lost and late_lost[0].first >= self._path_start:
+            lateness = now - late_lost[0].time - max(self.rtt.smoothed, self.rtt.latest)
+            self._reordering.observe(lateness, self.rtt, now=now)
+
+    def _sample_rtt(
+        self, newest: SentRun, largest: int, delay: float, *, now: float
+    ) -> float | None:
+        """
+        Source: RFC 9002 section 5.1. Also from a packet that was given up: numbers are not
+        reused, and a round trip that grew beyond the timeout could never be learnt otherwise.
+        """
+        if newest.end - 1 != largest or newest.first < max(self._largest_acked, self._path_start):
+            return None
+        sample = now - newest.time
+        delay = min(max(delay, 0.0), MAX_ACK_DELAY)
+        self.rtt.update(sample, now=now, ack_delay=delay)
+        return max(sample - delay, _ROUNDING)
+
+    def _count_acked(
+        self,
+        acked: Sequence[SentRun],
+        late_lost: Sequence[SentRun],
+        late_expired: Sequence[SentRun],
+    ) -> int:
+        """
+        :return: how many packets the controller was told were lost, and are not.
+        """
+        packets = spurious = counted = 0
+        for run in acked:
+            packets += run.end - run.first
+        for run in late_lost:
+            if not run.is_probe and run.first >= self._path_start:
+                spurious += run.count
+        for run in late_expired:
+            if not run.is_probe and run.first < self._settled_below:
+                counted += run.count
+        self.stats.packets_acked += packets
+        self.stats.spurious_losses += spurious
+        late = spurious + counted
+        self.loss.count(acked=packets - late, late=late)
+        return spurious
+
+    def _settle_expired(self) -> None:
+        """
+        What a timeout gave up is lost once a later packet arrived. Thin traffic is hardly ever
+        overtaken otherwise, so its losses would not be measured. Those of an outage are no loss.
+        """
+        if self.in_flight.newest_expired < self._settled_below:
+            return
+        if self.is_outage:
+            self._settled_below = self.next_number
+            return
+        runs = self.in_flight.recent_expired(first=self._settled_below, below=self._largest_acked)
+        self.loss.count(lost=[(run.first, run.end) for run in runs if not run.is_probe])
+        self._settled_below = max(self._settled_below, self._largest_acked)
+
+    def _loss_delay(self, *, now: float) -> float:
+        """
+        Seconds after its sending at which a packet counts as lost, a later one having arrived.
+
+        When nothing but time says so, acknowledgements may also be late: hence the variation.
+        """
+        rtt = self.rtt
+        slack = max(self.reordering_window(now=now), 2 * rtt.variation)
+        return max(rtt.smoothed, rtt.latest) + slack
+
+    def _detect_losses(self, *, now: float) -> list[SentRun]:
+        """
+        Give up what was overtaken by an acknowledged packet, and tell its owners.
+
+        :return: the runs, path MTU probes left out.
+        """
+        oldest = self.in_flight.oldest
+        if oldest is None or oldest.first > self._largest_acked:
+            return []
+        overtaken = self._largest_acked_time - self.reordering_window(now=now)
+        sent_by = max(overtaken, now - self._loss_delay(now=now)) + _ROUNDING
+        lost = self.in_flight.take_lost(below=self._largest_acked, sent_by=sent_by)
+        if not lost:
+            return lost
+        counted = [run for run in lost if not run.is_probe]
+        self.stats.packets_lost += sum(run.count for run in counted)
+        self.loss.count(lost=[(run.first, run.end) for run in counted])
+        for run in lost:
+            run.report_lost()
+        return [run for run in counted if run.first >= self._path_start]
+
+    def _probe_time(self) -> float | None:
+        oldest = self.in_flight.oldest
+        if oldest is None:
+            # Probing goes on until it is answered, even if a probe could not be sent.
+            return self._last_pto_time + self.probe_timeout if self.pto_count else None
+        return max(oldest.time, self._last_pto_time) + self.probe_timeout
+
+    def _on_probe_timeout(self, *, now: float) -> int:
+        if not self.pto_count:
+            self._outage_start = now
+        self.pto_count += 1
+        self.stats.pto_count_total += 1
+        self._last_pto_time = now
+        probes = self._count_probes()
+        rtt = self.rtt
+        sent_by = now - 2 * (rtt.smoothed + 4 * rtt.variation)
+        self._expire(self.in_flight.take_expired(sent_by=sent_by, at_least=probes))
+        self._controller.on_probe_timeout(count=self.pto_count, now=now)
+        return probes
+
+    def _count_probes(self) -> int:
+        """
+        So many that two of them should arrive.
+        """
+        is_new = not self.rtt.has_sample or self.stats.packets_acked < FEW_DELIVERED
+        if is_new and self.pto_count < PATIENT_PROBE_TIMEOUTS:
+            return FIRST_PROBES
+        arriving = max(1 - self.loss.rate, 1 / MAX_PROBES)
+        return max(MIN_PROBES, min(MAX_PROBES, math.ceil(2 / arriving)))
+
+    def _expire(self, runs: Sequence[SentRun]) -> None:
+        self.stats.packets_expired += sum(run.count for run in runs)
+        for run in runs:
+            run.report_lost()

@@ -1,0 +1,103 @@
+"""
+Tests for :mod:`resip.core.congestion.erasure` and :mod:`resip.core.congestion.evidence`.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.congestion.evidence import learn
+from resip.core.congestion.experiment import LossExperiment
+from resip.core.congestion.phases import State
+from tests.core.congestion.support import make_model, make_phase
+
+
+class ErasureFloorTests(SynchronousTestCase):
+    """
+    How the floor moves.
+    """
+
+    def test_the_floor_sinks_at_once(self) -> None:
+        """
+        A path that stopped losing is believed.
+        """
+        floor = make_model(loss=0.3).floor
+        for _ in range(10):
+            floor.learn(make_phase(sent=1000, lost=0))
+        self.assertLess(floor.value, 0.01)
+
+    def test_the_floor_creeps_up_only_to_its_cap(self) -> None:
+        """
+        Without a proof the floor rises a little, and asks for the proof.
+        """
+        floor = make_model(loss=0.1).floor
+        wants_proof = [floor.learn(make_phase(sent=500, lost=100)) for _ in range(20)]
+        self.assertTrue(wants_proof[-1])
+        self.assertLess(floor.value, 0.16)
+        self.assertAlmostEqual(floor.estimate, 0.2, places=2)
+
+    def test_a_jump_needs_packets_and_surplus(self) -> None:
+        """
+        Few packets, or little surplus, are no jump.
+        """
+        floor = make_model(loss=0.1).floor
+        self.assertFalse(floor.is_jump(make_phase(sent=30, lost=20)))
+        self.assertFalse(floor.is_jump(make_phase(sent=200, lost=25)))
+        self.assertTrue(floor.is_jump(make_phase(sent=200, lost=60)))
+
+
+class EvidenceTests(SynchronousTestCase):
+    """
+    What a finished phase leads to.
+    """
+
+    def test_a_jump_without_a_queue_asks_for_the_experiment(self) -> None:
+        """
+        Loss that jumps while the queue is short may be erasure; the floor waits for proof.
+        """
+        model = make_model()
+        experiment = LossExperiment(model, lambda: 0.5)
+        self.assertTrue(
+            learn(model, experiment, make_phase(sent=200, lost=60), can_test=True, now=2.0)
+        )
+        self.assertEqual(model.floor.value, 0.0)
+
+    def test_a_jump_with_a_queue_is_congestion(self) -> None:
+        """
+        Loss that jumps while the queue is long lowers the rate.
+        """
+        model = make_model()
+        for _ in range(20):
+            model.delay.update(0.2, now=1.0)
+        model.delay.end_round(now=1.0)
+        phase = make_phase(sent=200, lost=60)
+        phase.queue_delay = 0.1
+        model.rounds.served = 0.9 * model.rate
+        before = model.rate
+        self.assertFalse(
+            learn(model, LossExperiment(model, lambda: 0.5), phase, can_test=True, now=2.0)
+        )
+        self.assertLess(model.rate, before)
+
+    def test_a_competitor_s_overflow_does_not_raise_the_floor(self) -> None:
+        """
+        In competition mode only good news counts.
+        """
+        model = make_model(loss=0.1)
+        model.is_competing = True
+        experiment = LossExperiment(model, lambda: 0.5)
+        self.assertFalse(
+            learn(model, experiment, make_phase(sent=500, lost=300), can_test=True, now=2.0)
+        )
+        self.assertAlmostEqual(model.floor.value, 0.1)
+
+    def test_an_overloading_phase_teaches_nothing(self) -> None:
+        """
+        Loss in UP, which overloads on purpose, leaves the floor alone.
+        """
+        model = make_model(loss=0.1)
+        phase = make_phase(State.UP, sent=500, lost=0)
+        self.assertFalse(
+            learn(model, LossExperiment(model, lambda: 0.5), phase, can_test=True, now=2.0)
+        )
+        self.assertAlmostEqual(model.floor.value, 0.1)

@@ -1,0 +1,128 @@
+"""
+Tests for :mod:`resip.core.congestion.experiment`.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.congestion.experiment import CUT_MAXIMUM, LossExperiment, Verdict
+from resip.core.congestion.model import PathModel
+from resip.core.congestion.phases import State
+from tests.core.congestion.support import make_model, make_phase
+
+
+def judge_jump(model: PathModel, *, sent: int, lost: int, low: bool = True) -> LossExperiment:
+    """
+    An experiment after 200 packets lost 30 %, the cut having these results.
+    """
+    experiment = LossExperiment(model, lambda: 0.5)
+    experiment.begin_jump(loss=0.3, packets=200)
+    cut = make_phase(State.CUT, sent=sent, lost=lost)
+    experiment.judge(cut, is_queue_low=low, now=5.0)
+    return experiment
+
+
+class JumpTests(SynchronousTestCase):
+    """
+    Loss jumped; does it follow the rate?
+    """
+
+    def test_loss_that_stays_is_erasure(self) -> None:
+        """
+        When a third of the rate loses the same share, the floor rises and the rate stays.
+        """
+        model = make_model()
+        experiment = judge_jump(model, sent=150, lost=45)
+        self.assertEqual(experiment.verdicts[Verdict.ACCEPTED], 1)
+        self.assertAlmostEqual(model.floor.value, 0.3, places=2)
+        self.assertAlmostEqual(model.rate, 2e6)
+
+    def test_loss_that_falls_is_congestion(self) -> None:
+        """
+        When a third of the rate loses nothing, the rate falls to what was delivered.
+        """
+        model = make_model()
+        model.rounds.delivered = 1.5e6
+        experiment = judge_jump(model, sent=150, lost=0)
+        self.assertEqual(experiment.verdicts[Verdict.REJECTED], 1)
+        self.assertEqual(model.floor.value, 0.0)
+        self.assertAlmostEqual(model.rate, 1.5e6)
+        self.assertFalse(experiment.may_test_jump(now=5.1))
+
+    def test_too_few_packets_are_no_verdict(self) -> None:
+        """
+        A cut of some packets is repeated, and counts together with the next.
+        """
+        model = make_model()
+        experiment = judge_jump(model, sent=30, lost=9)
+        self.assertEqual(experiment.verdicts[Verdict.UNDECIDED], 1)
+        self.assertEqual(model.floor.value, 0.0)
+        experiment.begin_jump(loss=0.3, packets=200)
+        cut = make_phase(State.CUT, sent=120, lost=36)
+        self.assertIs(experiment.judge(cut, is_queue_low=True, now=6.0), Verdict.ACCEPTED)
+
+    def test_a_queue_during_the_cut_proves_nothing(self) -> None:
+        """
+        Loss next to a filled queue is never accepted as erasure.
+        """
+        model = make_model()
+        judge_jump(model, sent=150, lost=45, low=False)
+        self.assertEqual(model.floor.value, 0.0)
+
+    def test_the_cut_is_deeper_the_more_is_lost(self) -> None:
+        """
+        Half of the packets lost ask for a deeper cut than none.
+        """
+        model = make_model()
+        experiment = LossExperiment(model, lambda: 0.5)
+        experiment.begin_jump(loss=0.1, packets=100)
+        self.assertEqual(experiment.gain, CUT_MAXIMUM)
+        experiment.begin_jump(loss=0.5, packets=100)
+        self.assertLess(experiment.cut_rate, 0.2 * model.rate)
+
+
+class ValidationTests(SynchronousTestCase):
+    """
+    Does the floor hold at a lower rate?
+    """
+
+    def validate(self, model: PathModel, lost: int) -> Verdict:
+        """
+        A validation whose cut loses so many of 150 packets.
+        """
+        experiment = LossExperiment(model, lambda: 0.5)
+        experiment.begin_validation()
+        cut = make_phase(State.CUT, sent=150, lost=lost)
+        return experiment.judge(cut, is_queue_low=True, now=5.0)
+
+    def test_a_floor_that_holds_is_confirmed(self) -> None:
+        """
+        The same loss at a lower rate changes nothing.
+        """
+        model = make_model(loss=0.3)
+        self.assertIs(self.validate(model, lost=44), Verdict.CONFIRMED)
+        self.assertAlmostEqual(model.floor.value, 0.3)
+        self.assertAlmostEqual(model.rate, 2e6)
+
+    def test_a_floor_that_was_congestion_goes(self) -> None:
+        """
+        When the loss all but vanishes, so do the floor and the rate that rested on it.
+        """
+        model = make_model(loss=0.5)
+        self.assertIs(self.validate(model, lost=5), Verdict.EXCESS)
+        self.assertLess(model.floor.value, 0.12)
+        self.assertLess(model.rate, 1.3e6)
+
+    def test_growth_must_be_proven(self) -> None:
+        """
+        On a lossy path a rate well above the validated one asks for a validation.
+        """
+        model = make_model(loss=0.3)
+        experiment = LossExperiment(model, lambda: 0.5)
+        experiment.on_startup_finished(now=0.0)
+        experiment.begin_validation()
+        experiment.judge(make_phase(State.CUT, sent=150, lost=45), is_queue_low=True, now=1.0)
+        self.assertFalse(experiment.wants_validation(now=2.0))
+        model.rates.reset(1.4 * model.rate)
+        self.assertTrue(experiment.wants_validation(now=2.0))

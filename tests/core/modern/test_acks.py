@@ -1,0 +1,295 @@
+"""
+Acknowledgements: when they are due, what they name, and how they are read.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.errors import ProtocolError
+from resip.core.modern import acks
+from resip.core.modern.acks import AckState, ack_frame, acknowledged_ranges, repeats_for
+from resip.core.modern.frames import ACK_DELAY_UNIT, MAX_ACK_PAIRS, parse_frames
+from resip.core.rangeset import RangeSet
+from tests.core.modern.test_frames import RecordingSink
+
+
+def read(frame: bytes, *, next_number: int = 1 << 20) -> tuple[float, list[tuple[int, int]]]:
+    """
+    The delay and the ranges of an ACK frame.
+    """
+    sink = RecordingSink()
+    parse_frames(frame, sink)
+    [(_, largest, delay, counts)] = sink.calls
+    return delay, acknowledged_ranges(largest, counts, next_number=next_number)
+
+
+class Receiver:
+    """
+    An AckState with its numbers.
+    """
+
+    def __init__(self) -> None:
+        self.numbers = RangeSet()
+        self.acks = AckState(self.numbers)
+
+    def receive(
+        self, first: int, last: int | None = None, *, now: float = 0.0, asks: bool = True
+    ) -> None:
+        """
+        Packets arrive.
+        """
+        last = first if last is None else last
+        self.numbers.add(first, last)
+        self.acks.add(first, last, asks=asks, now=now)
+
+    def ranges(self, *, now: float = 0.0) -> list[tuple[int, int]]:
+        """
+        What the next acknowledgement names.
+        """
+        frames = self.acks.take(now=now)
+        return [named for frame in frames for named in read(frame, next_number=1 << 20)[1]]
+
+
+class TimingTests(SynchronousTestCase):
+    """
+    M-33: when an acknowledgement is due.
+    """
+
+    def test_a_single_packet_waits_a_little(self) -> None:
+        """
+        One packet is acknowledged after ACK_DELAY, which is below the 25 ms allowed.
+        """
+        receiver = Receiver()
+        receiver.receive(0, now=1.0)
+        self.assertEqual(receiver.acks.due_time, 1.0 + acks.ACK_DELAY)
+        self.assertLess(acks.ACK_DELAY, 0.025)
+
+    def test_the_second_packet_is_answered_at_once(self) -> None:
+        """
+        Two packets that ask are acknowledged together, without delay.
+        """
+        receiver = Receiver()
+        receiver.receive(0, now=1.0)
+        receiver.receive(1, now=1.001)
+        self.assertEqual(receiver.acks.due_time, 1.001)
+
+    def test_a_gap_makes_hurry_for_a_while(self) -> None:
+        """
+        After a gap every packet is acknowledged at once, and 100 ms later no more.
+        """
+        receiver = Receiver()
+        receiver.receive(0, now=1.0)
+        receiver.receive(2, now=1.0)
+        receiver.ranges(now=1.0)
+        receiver.receive(3, now=1.09)
+        self.assertEqual(receiver.acks.due_time, 1.09)
+        receiver.ranges(now=1.09)
+        receiver.receive(4, now=1.11)
+        self.assertEqual(receiver.acks.due_time, 1.11 + acks.ACK_DELAY)
+
+    def test_reordering_makes_hurry_too(self) -> None:
+        """
+        A packet that arrives late is acknowledged at once.
+        """
+        receiver = Receiver()
+        for number in (0, 2, 3):
+            receiver.receive(number, now=0.0)
+        receiver.ranges(now=0.0)
+        receiver.receive(1, now=5.0)
+        self.assertEqual(receiver.acks.due_time, 5.0)
+
+    def test_what_does_not_ask_gets_no_answer(self) -> None:
+        """
+        Acknowledgements alone are never acknowledged; their numbers ride along later.
+        """
+        receiver = Receiver()
+        receiver.receive(0, 5, asks=False)
+        self.assertIsNone(receiver.acks.due_time)
+        self.assertFalse(receiver.acks.is_waiting)
+        receiver.receive(6)
+        self.assertTrue(receiver.acks.is_waiting)
+        self.assertEqual(receiver.ranges(), [(0, 6)])
+        self.assertFalse(receiver.acks.is_waiting)
+
+    def test_nothing_received_is_nothing_to_say(self) -> None:
+        """
+        Before the first packet there is no frame.
+        """
+        self.assertEqual(Receiver().acks.take(now=1.0), [])
+
+
+class FrameTests(SynchronousTestCase):
+    """
+    What the frames name.
+    """
+
+    def test_ranges_and_delay(self) -> None:
+        """
+        A frame names what arrived, and how long ago the largest did.
+        """
+        receiver = Receiver()
+        receiver.receive(0, 3, now=1.0)
+        receiver.receive(7, now=1.0)
+        [frame] = receiver.acks.take(now=1.008)
+        delay, ranges = read(frame)
+        self.assertLess(abs(delay - 0.008), 2 * ACK_DELAY_UNIT)
+        self.assertEqual(ranges, [(7, 7), (0, 3)])
+
+    def test_old_numbers_are_dropped(self) -> None:
+        """
+        A number that stood in REPORTS acknowledgements is not said again: frames stay small.
+        """
+        receiver = Receiver()
+        receiver.receive(0)
+        receiver.ranges()
+        for number in range(2, 2 + 2 * acks.REPORTS, 2):
+            receiver.receive(number)
+            ranges = receiver.ranges()
+        self.assertEqual(len(ranges), acks.REPORTS)
+        self.assertEqual(ranges[-1], (2, 2))
+
+    def test_a_late_number_is_said(self) -> None:
+        """
+        A number below all that is still said is named as often as any other.
+        """
+        receiver = Receiver()
+        for number in [*range(1, 100), *range(101, 200)]:
+            receiver.receive(number)
+            receiver.ranges()
+        self.assertEqual(receiver.ranges(), [(101, 199)])
+        receiver.receive(200)
+        receiver.receive(0)
+        self.assertEqual(receiver.ranges(), [(101, 200), (0, 99)])
+        receiver.receive(202)
+        self.assertEqual(receiver.ranges(), [(202, 202), (101, 200), (0, 99)])
+
+    def test_many_gaps_at_once_take_more_frames(self) -> None:
+        """
+        A batch with more gaps than one frame can name is acknowledged in several.
+        """
+        receiver = Receiver()
+        for number in range(0, 300, 2):
+            receiver.receive(number)
+        frames = receiver.acks.take(now=0.0)
+        self.assertEqual(len(frames), 3)
+        named = [one for frame in frames for one in read(frame, next_number=1 << 20)[1]]
+        self.assertEqual(named, [(number, number) for number in range(298, -1, -2)])
+        receiver.receive(301)
+        self.assertEqual(len(receiver.acks.take(now=0.0)), 1)
+
+    def test_the_answer_is_bounded(self) -> None:
+        """
+        However many gaps there are, an answer has MAX_FRAMES frames of bounded size.
+        """
+        receiver = Receiver()
+        for number in range(0, 4000, 2):
+            receiver.receive(number)
+        frames = receiver.acks.take(now=0.0)
+        self.assertEqual(len(frames), acks.MAX_FRAMES)
+        self.assertLessEqual(max(map(len, frames)), 10 + 4 * MAX_ACK_PAIRS)
+
+    def test_counts_are_clipped(self) -> None:
+        """
+        Ranges, gaps and delays beyond 16 bits lose what does not fit, never more.
+        """
+        delay, ranges = read(ack_frame([(5, 200_000)], delay=60.0))
+        self.assertEqual(ranges, [(200_000 - 65_535, 200_000)])
+        self.assertAlmostEqual(delay, 65_535 * ACK_DELAY_UNIT)
+        _, ranges = read(ack_frame([(200_000, 200_000), (5, 10)], delay=0.0))
+        self.assertEqual(ranges, [(200_000, 200_000)])
+        _, ranges = read(ack_frame([(200_000, 200_000), (10, 199_990), (1, 5)], delay=0.0))
+        self.assertEqual(ranges, [(200_000, 200_000), (199_990 - 65_534, 199_990)])
+
+    @given(st.sets(st.integers(0, 400), min_size=1, max_size=60), st.integers(0, 2**40))
+    def test_round_trip(self, members: set[int], base: int) -> None:
+        """
+        Any set of numbers, however large, is read as it was written.
+        """
+        numbers = RangeSet()
+        for member in members:
+            numbers.add(base + member)
+        ranges = list(reversed(numbers))
+        frame = ack_frame(ranges, delay=0.0)
+        self.assertEqual(read(frame, next_number=base + 401)[1], ranges)
+
+
+class RepetitionTests(SynchronousTestCase):
+    """
+    Acknowledgements are repeated on a bad path.
+    """
+
+    def test_how_often(self) -> None:
+        """
+        So that three in four get through, 8 times at most, and not at all up to 20 % of loss.
+        """
+        rates = [0.0, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0]
+        self.assertEqual([repeats_for(rate) for rate in rates], [0, 0, 1, 1, 3, 8, 8])
+
+    def lossy_receiver(self) -> Receiver:
+        """
+        A receiver that got every fourth number and acknowledged each.
+        """
+        receiver = Receiver()
+        for number in range(0, 100, 4):
+            receiver.receive(number, now=1.0)
+            receiver.ranges(now=1.0)
+        return receiver
+
+    def test_repetitions_end(self) -> None:
+        """
+        At 75 % loss an acknowledgement is said five times, 4 ms apart, and then no more.
+        """
+        receiver = self.lossy_receiver()
+        self.assertAlmostEqual(receiver.acks.loss, 0.75)
+        times = []
+        while receiver.acks.due_time is not None:
+            times.append(round(receiver.acks.due_time - 1.0, 6))
+            receiver.ranges(now=receiver.acks.due_time)
+        self.assertEqual(times, [0.004, 0.008, 0.012, 0.016])
+
+    def test_acknowledgements_do_not_start_them_anew(self) -> None:
+        """
+        Two sides that repeat theirs to each other fall silent.
+        """
+        receiver = self.lossy_receiver()
+        for number in range(100, 104):
+            now = receiver.acks.due_time
+            assert now is not None
+            receiver.receive(number, now=now, asks=False)
+            receiver.ranges(now=now)
+        self.assertIsNone(receiver.acks.due_time)
+
+
+class AcknowledgedRangesTests(SynchronousTestCase):
+    """
+    The sender's reading of an ACK frame.
+    """
+
+    def test_a_number_never_sent_is_an_error(self) -> None:
+        """
+        M-23: the next number cannot have been acknowledged, nor one below 0.
+        """
+        self.assertEqual(acknowledged_ranges(9, (9,), next_number=10), [(0, 9)])
+        self.assertRaises(ProtocolError, acknowledged_ranges, 10, (0,), next_number=10)
+        self.assertRaises(ProtocolError, acknowledged_ranges, 9, (10,), next_number=10)
+        self.assertRaises(ProtocolError, acknowledged_ranges, 9, (0, 5, 9), next_number=10)
+
+    def test_empty_ranges_are_left_out(self) -> None:
+        """
+        A length of 0 only widens the gap.
+        """
+        ranges = acknowledged_ranges(100, (0, 10, 0, 10, 3), next_number=200)
+        self.assertEqual(ranges, [(100, 100), (77, 79)])
+
+    def test_numbers_beyond_32_bits(self) -> None:
+        """
+        The low bits are completed with what was sent last.
+        """
+        sent = 7 * 2**32 + 3
+        self.assertEqual(
+            acknowledged_ranges(0xFFFFFFFE, (1,), next_number=sent),
+            [(7 * 2**32 - 3, 7 * 2**32 - 2)],
+        )

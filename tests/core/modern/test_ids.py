@@ -1,0 +1,186 @@
+"""
+Tests of :mod:`resip.core.modern.ids` (M-38).
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.errors import ProtocolError
+from resip.core.modern.ids import MAX_ACTIVE_IDS, IdPool, IssuedId, PeerIds
+
+
+def issued(sequence: int, session_id: int | None = None) -> IssuedId:
+    """
+    What a NEW_ID of ``sequence`` brings.
+    """
+    return IssuedId(sequence, sequence + 1000 if session_id is None else session_id, b"t" * 16)
+
+
+class IdPoolTests(SynchronousTestCase):
+    """
+    The ids that we gave to the peer.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a pool whose ids count up from 1,000.
+        """
+        self.released: list[int] = []
+        numbers = count(1001)
+        self.pool = IdPool(
+            1000,
+            allocate=lambda: next(numbers),
+            release=self.released.append,
+            token=lambda session_id: session_id.to_bytes(16),
+        )
+
+    def test_replenish(self) -> None:
+        """
+        The peer gets ids, with their tokens, until it holds four, and then no more.
+        """
+        new = self.pool.replenish()
+        self.assertEqual(
+            [(i.sequence, i.session_id) for i in new], [(1, 1001), (2, 1002), (3, 1003)]
+        )
+        self.assertEqual(new[0].token, (1001).to_bytes(16))
+        self.assertEqual(self.pool.replenish(), [])
+        self.assertEqual(self.pool.active, (1000, 1001, 1002, 1003))
+
+    def test_retire(self) -> None:
+        """
+        A retired id is released once, however often the peer says so, and replaced.
+        """
+        self.pool.replenish()
+        self.pool.on_retired(0)
+        self.pool.on_retired(0)
+        self.assertEqual(self.released, [1000])
+        self.assertFalse(self.pool.is_active(0))
+        self.assertEqual([i.sequence for i in self.pool.replenish()], [4])
+
+    def test_retiring_what_was_never_issued(self) -> None:
+        """
+        A RETIRE_ID of a sequence number in the future breaks the protocol.
+        """
+        self.assertRaises(ProtocolError, self.pool.on_retired, 1)
+        self.assertEqual(self.released, [])
+
+    def test_the_table_is_bounded(self) -> None:
+        """
+        However many ids a peer retires, it never holds more than four.
+        """
+        for sequence in range(100):
+            self.pool.replenish()
+            self.pool.on_retired(sequence)
+            self.assertLessEqual(len(self.pool.active), MAX_ACTIVE_IDS)
+
+    def test_close(self) -> None:
+        """
+        Closing releases every id that is left.
+        """
+        self.pool.replenish()
+        self.pool.close()
+        self.assertEqual(self.released, [1000, 1001, 1002, 1003])
+
+    def test_tokens_are_not_shown(self) -> None:
+        """
+        The repr of an issued id keeps its token to itself.
+        """
+        self.assertNotIn("tttt", repr(issued(1)))
+
+
+class PeerIdsTests(SynchronousTestCase):
+    """
+    The ids that the peer gave to us.
+    """
+
+    def setUp(self) -> None:
+        """
+        Begin with the id of the handshake.
+        """
+        self.ids = PeerIds(1000, b"0" * 16)
+
+    def test_switch(self) -> None:
+        """
+        A new path takes an id that was not used, and retires the one that was.
+        """
+        self.ids.add(issued(2))
+        self.ids.add(issued(1))
+        self.assertEqual(self.ids.switch(), 0)
+        self.assertEqual(self.ids.current, 1001)
+        self.assertEqual(self.ids.switch(), 1)
+        self.assertEqual(self.ids.current, 1002)
+
+    def test_switch_without_stock(self) -> None:
+        """
+        Without a spare id the old one stays.
+        """
+        self.assertIsNone(self.ids.switch())
+        self.assertEqual(self.ids.current, 1000)
+
+    def test_repeated_frames(self) -> None:
+        """
+        A NEW_ID that arrives again changes nothing, not even after its id was retired.
+        """
+        for _ in range(2):
+            self.ids.add(issued(1))
+        self.assertEqual(self.ids.spares, 1)
+        self.ids.switch()
+        self.ids.add(issued(1))
+        self.ids.add(issued(0, 1000))
+        self.assertEqual(self.ids.spares, 0)
+
+    def test_contradictions(self) -> None:
+        """
+        One number with two ids, or one id with two numbers, breaks the protocol.
+        """
+        self.ids.add(issued(1))
+        self.assertRaises(ProtocolError, self.ids.add, issued(1, 77))
+        self.assertRaises(ProtocolError, self.ids.add, issued(2, 1001))
+        self.assertRaises(ProtocolError, self.ids.add, issued(2, 1000))
+
+    def test_the_stock_is_bounded(self) -> None:
+        """
+        A peer that provides a fifth id while we hold four breaks the protocol.
+        """
+        for sequence in (1, 2, 3):
+            self.ids.add(issued(sequence))
+        self.assertRaises(ProtocolError, self.ids.add, issued(4))
+        self.ids.switch()
+        self.ids.add(issued(4))
+        self.assertRaises(ProtocolError, self.ids.add, issued(5))
+
+    def test_numbers_cannot_be_skipped(self) -> None:
+        """
+        A peer that leaves numbers out, to make us remember gaps, runs into the same limit.
+        """
+        self.assertRaises(ProtocolError, self.ids.add, issued(4))
+
+    def test_tokens(self) -> None:
+        """
+        The tokens are those of the id in use and of the spares, not of retired ids.
+        """
+        self.ids.add(IssuedId(1, 1001, b"1" * 16))
+        self.assertEqual(self.ids.tokens, (b"0" * 16, b"1" * 16))
+        self.ids.switch()
+        self.assertEqual(self.ids.tokens, (b"1" * 16,))
+        self.assertEqual(PeerIds(5, None).tokens, ())
+
+    def test_both_sides_together(self) -> None:
+        """
+        A client that roams a thousand times is never without an id, and never repeats one.
+        """
+        numbers, used = count(1001), {1000}
+        pool = IdPool(
+            1000, allocate=lambda: next(numbers), release=lambda _: None, token=lambda _: b"t" * 16
+        )
+        for _ in range(1000):
+            for new in pool.replenish():
+                self.ids.add(new)
+            sequence = self.ids.switch()
+            assert sequence is not None
+            pool.on_retired(sequence)
+            self.assertNotIn(self.ids.current, used)
+            used.add(self.ids.current)

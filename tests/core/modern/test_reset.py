@@ -1,0 +1,119 @@
+"""
+Tests of :mod:`resip.core.modern.reset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.modern.protection import MIN_PACKET_SIZE
+from resip.core.modern.reset import (
+    MAX_RESETS_PER_SECOND,
+    MIN_TRIGGER_SIZE,
+    ResetSender,
+    derive_reset_key,
+    is_reset,
+    reset_token,
+)
+
+KEY = derive_reset_key(X25519PrivateKey.from_private_bytes(bytes(31) + b"k"))
+SESSION_ID = 0xF1020304
+TRIGGER = SESSION_ID.to_bytes(4) + bytes(60)
+
+
+def sender(seed: int = 1) -> ResetSender:
+    """
+    A sender that is the same in every run.
+    """
+    return ResetSender(KEY, random.Random(seed).randbytes)
+
+
+class ResetTests(SynchronousTestCase):
+    """
+    The server's resets, and how clients know them.
+    """
+
+    def test_token(self) -> None:
+        """
+        A token is the keyed BLAKE2s of the id, cut to 16 bytes (M-41).
+        """
+        expected = hashlib.blake2s(SESSION_ID.to_bytes(4), key=KEY).digest()[:16]
+        self.assertEqual(reset_token(KEY, SESSION_ID), expected)
+
+    def test_the_key_survives_a_restart(self) -> None:
+        """
+        The reset key depends on nothing but the server's static key (M-41).
+        """
+        self.assertEqual(
+            derive_reset_key(X25519PrivateKey.from_private_bytes(bytes(31) + b"k")), KEY
+        )
+        other = X25519PrivateKey.from_private_bytes(bytes(31) + b"l")
+        self.assertNotEqual(derive_reset_key(other), KEY)
+
+    def test_a_reset_is_recognised(self) -> None:
+        """
+        A client knows the reset of an id that it uses, and no other (M-42).
+        """
+        reset = sender().answer(TRIGGER, now=0.0)
+        assert reset is not None
+        token = reset_token(KEY, SESSION_ID)
+        self.assertTrue(is_reset(reset, [b"x" * 16, token]))
+        self.assertTrue(is_reset(reset, [token, b"x" * 16]))
+        self.assertFalse(is_reset(reset, [reset_token(KEY, SESSION_ID + 1)]))
+        self.assertFalse(is_reset(reset, []))
+
+    def test_forged_resets(self) -> None:
+        """
+        A reset with any bit of its token changed, or too short for a packet, is none.
+        """
+        reset = sender().answer(TRIGGER, now=0.0)
+        assert reset is not None
+        token = reset_token(KEY, SESSION_ID)
+        for at in range(1, 17):
+            forged = bytearray(reset)
+            forged[-at] ^= 1
+            self.assertFalse(is_reset(bytes(forged), [token]))
+        self.assertFalse(is_reset(bytes(8) + token, [token]))
+        self.assertFalse(is_reset(reset + b"\0", [token]))
+
+    def test_small_packets_are_not_answered(self) -> None:
+        """
+        Packets of less than 43 bytes get silence (M-41).
+        """
+        self.assertIsNone(sender().answer(TRIGGER[: MIN_TRIGGER_SIZE - 1], now=0.0))
+        self.assertIsNotNone(sender().answer(TRIGGER[:MIN_TRIGGER_SIZE], now=0.0))
+
+    def test_sizes(self) -> None:
+        """
+        A reset is smaller than any trigger, so it never causes one itself, and never looks
+        too short for a packet (M-41).
+        """
+        resets = [sender(seed).answer(TRIGGER, now=0.0) for seed in range(300)]
+        sizes = {len(reset) for reset in resets if reset is not None}
+        self.assertEqual(min(sizes), MIN_PACKET_SIZE)
+        self.assertEqual(max(sizes), MIN_TRIGGER_SIZE - 1)
+
+    def test_the_rest_is_random(self) -> None:
+        """
+        Two resets of one id have nothing but their tokens in common (M-41).
+        """
+        resets = sender()
+        first, second = resets.answer(TRIGGER, now=0.0), resets.answer(TRIGGER, now=0.0)
+        assert first is not None and second is not None
+        self.assertEqual(first[-16:], second[-16:])
+        self.assertNotEqual(first[:9], second[:9])
+
+    def test_rate(self) -> None:
+        """
+        In no second do more than 100 resets go out (M-43).
+        """
+        resets = sender()
+        times = [n / 300 for n in range(3000) if resets.answer(TRIGGER, now=n / 300) is not None]
+        self.assertGreaterEqual(len(times), 900)
+        for start in times:
+            within = [time for time in times if start <= time < start + 0.999]
+            self.assertLessEqual(len(within), MAX_RESETS_PER_SECOND)
