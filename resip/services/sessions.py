@@ -137,11 +137,17 @@ class ServerSessions:
         """
         if self._modern is None:
             return None
+
+        def find_owner(public_key: bytes) -> KeyRecord | None:
+            key = find_key(public_key)
+            if key is not None:
+                self._make_room(key.name)
+            return key
+
         try:
-            accepted = self._modern.accept(message1, find_key, now=self._clocks.monotonic())
+            accepted = self._modern.accept(message1, find_owner, now=self._clocks.monotonic())
         except HandshakeError:
             return None
-        self._make_room(accepted.owner.name)
         self._drive(accepted.session, accepted.owner, "modern")
         return accepted.message2
 

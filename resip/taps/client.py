@@ -77,5 +77,6 @@ def makeService(options: Options) -> IService:
         forwards=options.forwards,
         carrier=options["carrier"],
         compress=options["compress"],
+        is_classic=options["classic"],
     )
     return ClientService(reactor, configuration)

@@ -95,5 +95,6 @@ def makeService(options: Options) -> IService:
         https_port=options["https-port"],
         port=options["port"],
         allow=tuple(options["allow"]),
+        is_classic=options["classic"],
     )
     return ServerService(reactor, configuration)

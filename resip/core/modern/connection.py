@@ -309,8 +309,8 @@ class Connection:
                     state.on_sent(len(packet))
                     batches.append((state.path, [packet]))
         for path, frame in self._responses:
-            state = None if self._selector is None else self._selector.get(path)
-            if state is not None:
+            told = None if self._selector is None else self._selector.get(path)
+            if told is not None:
                 if state.budget < len(frame) + PACKET_OVERHEAD:
                     continue
                 state.on_sent(len(frame) + PACKET_OVERHEAD)
