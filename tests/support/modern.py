@@ -15,9 +15,12 @@ from resip.core.modern.configuration import ModernConfiguration
 from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
 from resip.core.modern.handshake import ClientHandshake, Hello, ServerHandshake, Welcome
 from resip.core.modern.noise import public_key_of
+from resip.core.modern.protection import Sealer
 from resip.core.modern.session import Agreement, IdAllocation, ModernSession
 from resip.lab.link import LinkConditions, LinkModel
+from resip.core.types import Target
 from resip.lab.pair import SimulatedPair
+from resip.lab.simulator import Simulator
 
 CLIENT_ID = 0x11223344
 SERVER_ID = 0x55667788
@@ -105,8 +108,6 @@ def make_modern_pair(
     """
     A client and a server with a session, at the simulator's first moment.
     """
-    from resip.lab.simulator import Simulator
-
     simulator = Simulator()
     client, server = (
         make_session(
@@ -126,3 +127,45 @@ def make_modern_pair(
         simulator,
         keeps_events=keeps_events,
     )
+
+
+class Insider:
+    """
+    Seals packets with the real keys of one side: whatever a hostile but authentic peer may send.
+
+    :param seed: that of the pair.
+    :param is_client: in whose name it speaks.
+    """
+
+    def __init__(self, seed: int = 1, *, is_client: bool = True) -> None:
+        client, server = agree(seed)
+        own = client if is_client else server
+        self._sealer = Sealer(own.secrets.cipher, own.secrets.send)
+        self._peer_id = own.peer_id
+        #: Far from the numbers that the side itself uses.
+        self._number = 10_000
+
+    def seal(self, *frames: bytes) -> bytes:
+        """
+        One packet with these frames.
+        """
+        self._number += 1
+        return self._sealer.seal(self._peer_id, [b"".join(frames)], self._number)[0]
+
+
+def send_as_client(pair: SimulatedPair, insider: Insider, *frames: bytes) -> None:
+    """
+    Let the server hear a packet in its client's name.
+    """
+    pair.server.receive(insider.seal(*frames), pair.client_path)
+
+
+def open_accepted(pair: SimulatedPair, target: Target, *, compress: bool = False) -> int:
+    """
+    A channel from the client to the server that both sides know.
+    """
+    channel_id = pair.client.session.open_channel(target, now=pair.now, compress=compress)
+    pair.run_for(0.2)
+    pair.server.session.accept_channel(channel_id, now=pair.now)
+    pair.run_for(0.2)
+    return channel_id

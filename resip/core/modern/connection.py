@@ -36,6 +36,8 @@ KEY_RETENTION = 3
 UNLIKELY = 1e-4
 #: Bytes to an address that is not validated below which waiting for more is better.
 LEAST_BUDGET = 128
+#: Bytes of that kept back for the next challenge.
+CHALLENGE_RESERVE = 48
 #: Answers to challenges that wait for the next packets; each was asked for by one packet.
 MAX_PATH_RESPONSES = 8
 
@@ -156,6 +158,8 @@ class Connection:
         ranges = acknowledged_ranges(largest_low32, counts, next_number=self.recovery.next_number)
         report = self.recovery.on_ack(ranges[0][1], delay, ranges, now=now)
         self._sealer.on_acked(ranges[0][1])
+        if self._current is not None:
+            self._current.on_acked(ranges[0][1])
         self._mtu.on_ack(report, probe_timeout=self.recovery.base_probe_timeout)
 
     def on_challenge(self, data: bytes, path: Path) -> None:
@@ -204,9 +208,10 @@ class Connection:
         self._size_packets(state, now=now)
         if state.budget < LEAST_BUDGET:
             return batches
+        first = self.recovery.next_number
         packets = self.outbound.packets_to_send(now=now)
         if packets:
-            state.on_sent(sum(map(len, packets)))
+            state.on_sent(sum(map(len, packets)), number=first)
             batches.append((state.path, packets))
         return batches
 
@@ -304,16 +309,17 @@ class Connection:
         batches = []
         if self._selector is not None:
             for state, challenge in self._selector.get_challenges(now=now):
+                number = self.recovery.next_number
                 packet = self.outbound.seal_alone(path_challenge_frame(challenge), now=now)
                 if state.budget >= len(packet):
-                    state.on_sent(len(packet))
+                    state.on_sent(len(packet), number=number)
                     batches.append((state.path, [packet]))
         for path, frame in self._responses:
             told = None if self._selector is None else self._selector.get(path)
             if told is not None:
-                if state.budget < len(frame) + PACKET_OVERHEAD:
+                if told.budget < len(frame) + PACKET_OVERHEAD:
                     continue
-                state.on_sent(len(frame) + PACKET_OVERHEAD)
+                told.on_sent(len(frame) + PACKET_OVERHEAD, number=self.recovery.next_number)
             batches.append((path, [self.outbound.seal_alone(frame, now=now)]))
         self._responses.clear()
         return batches
@@ -340,7 +346,9 @@ class Connection:
         is_free = state.is_validated
         self.outbound.packet_limit = BURST if is_free else 1
         if not is_free:
-            self.outbound.datagram_size = min(self.outbound.datagram_size, state.budget)
+            self.outbound.datagram_size = min(
+                self.outbound.datagram_size, max(LEAST_BUDGET, state.budget) - CHALLENGE_RESERVE
+            )
 
     def _path_changed(self, before: Path | None, *, now: float) -> None:
         path = self.path

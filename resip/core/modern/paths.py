@@ -62,6 +62,7 @@ class PathState:
         "_next_challenge_time",
         "_received_bytes",
         "_sent_bytes",
+        "_first_number",
         "last_received_time",
         "path",
         "rtt",
@@ -77,6 +78,7 @@ class PathState:
         self.last_received_time = 0.0
         self._received_bytes = 0
         self._sent_bytes = 0
+        self._first_number: int | None = None
         #: What was sent and when.
         self._challenges: dict[bytes, float] = {}
         self._interval = 0.0
@@ -106,11 +108,29 @@ class PathState:
         self._received_bytes += size
         self.last_received_time = now
 
-    def on_sent(self, size: int) -> None:
+    def on_sent(self, size: int, *, number: int) -> None:
         """
         Packets of ``size`` bytes in all were sent here, challenges included.
+
+        :param number: of the first of them.
         """
         self._sent_bytes += size
+        if self._first_number is None:
+            self._first_number = number
+
+    def on_acked(self, largest: int) -> bool:
+        """
+        The peer acknowledged ``largest`` in a packet from here.
+
+        One that was sent here, and only here, proves as much as the answer to a challenge.
+
+        :return: whether that validated the path.
+        """
+        first = self._first_number
+        if self.is_validated or first is None or largest < first:
+            return False
+        self._stop(Validation.VALIDATED)
+        return True
 
     def start_validation(self, *, probe_timeout: float, now: float) -> None:
         """

@@ -57,9 +57,9 @@ class PathStateTests(SynchronousTestCase):
         self.assertEqual(self.state.budget, 0)
         self.state.on_received(100, now=START)
         self.assertEqual(self.state.budget, 100 * AMPLIFICATION_LIMIT)
-        self.state.on_sent(250)
+        self.state.on_sent(250, number=0)
         self.assertEqual(self.state.budget, 50)
-        self.state.on_sent(250)
+        self.state.on_sent(250, number=0)
         self.assertEqual(self.state.budget, 0)
         self.assertEqual(PathState(MOBILE, is_validated=True).budget, UNLIMITED)
 
@@ -176,7 +176,7 @@ class PathSelectorTests(SynchronousTestCase):
         """
         has_changed = False
         for state, challenge in self.selector.get_challenges(now=self.now):
-            state.on_sent(CHALLENGE_PACKET_SIZE)
+            state.on_sent(CHALLENGE_PACKET_SIZE, number=0)
             if state.path in reachable:
                 self.receive(state.path)
                 has_changed |= self.selector.on_response(challenge, now=self.now + RTT)
@@ -239,7 +239,7 @@ class PathSelectorTests(SynchronousTestCase):
             forged_bytes += 60
             for state, _ in self.selector.get_challenges(now=self.now):
                 self.assertEqual(state.path, FOREIGN)
-                state.on_sent(CHALLENGE_PACKET_SIZE)
+                state.on_sent(CHALLENGE_PACKET_SIZE, number=0)
                 challenged_bytes += CHALLENGE_PACKET_SIZE
             self.selector.handle_timer(now=self.now)
             self.assertEqual(self.current.path, HOME)
