@@ -52,7 +52,7 @@ class ClientConfiguration:
     forwards: Sequence[Forward] = ()
     carrier: str = "auto"
     compress: bool = False
-    is_classic: bool = True
+    is_classic: bool = False
 
 
 class ClientService(MultiService):

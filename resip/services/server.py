@@ -69,7 +69,7 @@ class ServerConfiguration:
     https_port: int = DEFAULT_HTTPS_PORT
     port: int = DEFAULT_PORT
     allow: tuple[str, ...] = DEFAULT_PATTERNS
-    is_classic: bool = True
+    is_classic: bool = False
 
 
 class ServerService(MultiService):

@@ -44,6 +44,9 @@ class ServiceTestCase(TestCase):
     Trial fails a test that leaves a socket or a delayed call behind.
     """
 
+    #: The dialect of both sides.
+    is_classic = False
+
     def setUp(self) -> None:
         """
         Be impatient, and listen to the log.
@@ -140,6 +143,7 @@ class ServiceTestCase(TestCase):
             https_port=https_port,
             port=port,
             allow=allow,
+            is_classic=self.is_classic,
         )
         service = ServerService(self.reactor, configuration, clocks=clocks)
         service.privilegedStartService()
@@ -183,6 +187,7 @@ class ServiceTestCase(TestCase):
             forwards=forwards,
             carrier=carrier,
             compress=compress,
+            is_classic=self.is_classic,
         )
         service = ClientService(self.reactor, configuration, clocks=clocks)
         service.privilegedStartService()

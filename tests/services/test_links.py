@@ -12,6 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.driver import SessionDriver
+from resip.carriers.framing import PrefixFraming
 from resip.core.types import Path
 from resip.services.links import ADDRESS_TRIAL, TCPLink, UDPLink
 from tests.carriers.fixture import ScriptedSession
@@ -209,6 +210,6 @@ class TCPLinkTests(SynchronousTestCase):
         """
         A link that was never started is stopped at once, and may be renewed without effect.
         """
-        link = TCPLink(DatagramReactor(), packet_size=512)
+        link = TCPLink(DatagramReactor(), make_framing=PrefixFraming)
         link.renew()
         self.successResultOf(link.stop())

@@ -27,6 +27,7 @@ class RestartTests(ServiceTestCase):
     """
 
     carrier = "udp"
+    is_classic = True
 
     async def test_restarted_server(self) -> None:
         """
@@ -151,6 +152,42 @@ class TCPRestartTests(RestartTests):
             program.tcp.write(b"still here")
             await eventually(lambda: program.received == b"still here")
             self.assertEqual(len(self.lines("connection to the server is gone")), outage)
+
+
+class ModernRestartTests(ServiceTestCase):
+    """
+    In the modern dialect a session that ends is told so, and nobody has to find out.
+    """
+
+    async def test_restarted_server(self) -> None:
+        """
+        A stopping server says so; the client starts another session as soon as it is back.
+        """
+        server = self.start_server()
+        _, port = self.serve(echoes=True)
+        client = self.start_client(port)
+        old = await self.echo(client)
+        session_id = client.session_id
+        await self.restart(server)
+        await eventually(lambda: old.lost_reason)
+        await eventually(lambda: client.session_id not in (None, session_id))
+        await self.echo(client)
+        await self.logged("the session is over", "starting another")
+        self.assertEqual(self.tracebacks, [])
+
+    async def test_revoked_key(self) -> None:
+        """
+        With its key a session ends, within about a second, and its client says why.
+        """
+        server = self.start_server()
+        _, port = self.serve(echoes=True)
+        client = self.start_client(port)
+        program = await self.echo(client)
+        KeyStore(self.state).revoke("local")
+        await eventually(lambda: program.lost_reason, seconds=0.5)
+        self.assertEqual(len(server.sessions), 0)
+        await self.logged("does not accept the key 'local'", "may have been revoked", "ask")
+        self.assertEqual(self.tracebacks, [])
 
 
 class UnreachableTests(ServiceTestCase):

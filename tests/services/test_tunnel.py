@@ -25,6 +25,8 @@ class TunnelTests(ServiceTestCase):
     """
 
     carrier = "udp"
+    #: Of UDP datagrams that pass; the modern dialect takes what fits the first packets.
+    datagram_sizes: tuple[int, ...] = (1, 500, 1100)
 
     async def test_echo(self) -> None:
         """
@@ -106,7 +108,7 @@ class TunnelTests(ServiceTestCase):
         program = DatagramProgram()
         near = self.reactor.listenUDP(0, program, interface=HOST, maxPacketSize=65535)
         await eventually(lambda: client.path)
-        sizes = (1, 500, 5000)
+        sizes = self.datagram_sizes
         for size in sizes:
             assert program.transport is not None
             program.transport.write(b"x" * size, client.forwards[0].ports[0])
@@ -222,6 +224,23 @@ class TCPTunnelTests(TunnelTests):
         self.assertEqual(self.tracebacks, [])
 
 
+class ClassicTunnelTests(TunnelTests):
+    """
+    The same in the classic dialect, which cuts larger datagrams into fragments.
+    """
+
+    is_classic = True
+    datagram_sizes = (1, 500, 5000)
+
+
+class ClassicTCPTunnelTests(TCPTunnelTests):
+    """
+    The same in the classic dialect over TCP.
+    """
+
+    is_classic = True
+
+
 class BadLinkTests(ServiceTestCase):
     """
     Over UDP by a relay that loses packets and forgets addresses.
@@ -257,6 +276,14 @@ class BadLinkTests(ServiceTestCase):
         self.assertEqual(far.received, BULK)
         self.assertGreaterEqual(len(self.lines("client is at udp")), 3)
         self.assertEqual(self.tracebacks, [])
+
+
+class ClassicBadLinkTests(BadLinkTests):
+    """
+    The same in the classic dialect.
+    """
+
+    is_classic = True
 
 
 class StopTests(ServiceTestCase):

@@ -17,8 +17,8 @@ from resip.core.modern.handshake import ClientHandshake, Hello, ServerHandshake,
 from resip.core.modern.noise import public_key_of
 from resip.core.modern.protection import Sealer
 from resip.core.modern.session import Agreement, IdAllocation, ModernSession
-from resip.lab.link import LinkConditions, LinkModel
 from resip.core.types import Target
+from resip.lab.link import LinkConditions, LinkModel
 from resip.lab.pair import SimulatedPair
 from resip.lab.simulator import Simulator
 
@@ -83,8 +83,7 @@ def make_session(
     dice = random.Random(seed)
     return ModernSession(
         agreement,
-        controller
-        or ErasureAwareController(datagram_size=1200, random=dice.random, now=now),
+        controller or ErasureAwareController(datagram_size=1200, random=dice.random, now=now),
         ids=IdAllocation(
             allocate=lambda: dice.getrandbits(32),
             release=lambda session_id: None,

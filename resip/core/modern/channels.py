@@ -147,7 +147,8 @@ class Channels:
             flow.queue_datagram(data, now=self.now)
             self._outbound.wants_to_send(flow)
             return len(data)
-        accepted = min(len(data), stream.room, self._session_room())
+        reserve = self._configuration.send_reserve - channel.kept
+        accepted = min(len(data), stream.room, max(reserve, self._session_room()))
         if accepted < len(data):
             self._blocked[channel_id] = None
             data = data[:accepted]
@@ -250,7 +251,10 @@ class Channels:
             channel = self._channels.get(channel_id)
             if channel is None:
                 del self._blocked[channel_id]
-            elif min(channel.flow.stream.room, session_room) * 4 >= limit:
+            elif (
+                min(channel.flow.stream.room, session_room) * 4 >= limit
+                or channel.kept * 2 <= self._configuration.send_reserve
+            ):
                 del self._blocked[channel_id]
                 self.events.append(ChannelWritable(channel_id))
 

@@ -20,6 +20,8 @@ class ModernConfiguration:
     send_buffer: int = 4 * 1024 * 1024
     #: The same for all channels of a session.
     session_send_buffer: int = 32 * 1024 * 1024
+    #: What each channel may have even so, lest a few uploads silence all others.
+    send_reserve: int = 16 * 1024
     #: Bytes handed to the application and not yet taken, for each channel. Of a compressed one
     #: no more are inflated.
     receive_buffer: int = 256 * 1024

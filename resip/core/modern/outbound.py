@@ -21,7 +21,7 @@ from resip.core.modern.frames import PING_FRAME, end_frame, stream_frames, strea
 from resip.core.modern.outbox import Outbox, RepeatedFrame
 from resip.core.modern.protection import HEADER_SIZE, TAG_SIZE, Sealer
 from resip.core.modern.recovery import LossRecovery
-from resip.core.modern.redundancy import ONE_COPY, CopyBudget, copies_for
+from resip.core.modern.redundancy import MAX_MESSAGE_SIZE, ONE_COPY, CopyBudget, copies_for
 from resip.core.modern.sent import Control, SentRun, SentStream
 from resip.core.pacer import Pacer
 
@@ -236,7 +236,9 @@ class Outbound:
         """
         before = len(self._plaintexts)
         spent = 0
-        if self._outbox or self._acks.is_waiting or flow.end_is_due or flow.has_datagrams:
+        is_small = flow.stream.unsent <= MAX_MESSAGE_SIZE
+        has_more = self._outbox or self._acks.is_waiting
+        if is_small or has_more or flow.end_is_due or flow.has_datagrams:
             spent += self._send_small(now=now, flow=flow)
         step = self.datagram_size - PACKET_OVERHEAD - stream_header(flow.channel_id)[1].size
         end = min(before + QUANTUM, self.packet_limit)

@@ -58,11 +58,11 @@ class PathState:
     __slots__ = (
         "_challenges",
         "_deadline",
+        "_first_number",
         "_interval",
         "_next_challenge_time",
         "_received_bytes",
         "_sent_bytes",
-        "_first_number",
         "last_received_time",
         "path",
         "rtt",

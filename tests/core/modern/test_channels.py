@@ -20,10 +20,9 @@ from resip.core.events import (
 )
 from resip.core.modern import channels as channels_module
 from resip.core.modern.channel_ids import ID_LEAD, MAX_USED_RANGES, ChannelIds
-from resip.core.modern.compression import Deflater
 from resip.core.modern.configuration import ModernConfiguration
 from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
-from resip.core.modern.frames import end_frame, open_frame, stream_frames
+from resip.core.modern.frames import open_frame, stream_frames
 from resip.core.modern.session import ModernSession
 from resip.core.types import Protocol, Target
 from resip.lab.applications import BulkReceiver, BulkSender
@@ -200,9 +199,7 @@ class OpeningTests(Case):
         self.pair.up.conditions = self.pair.down.conditions = DOWN
         session, now = self.client.session, self.pair.now
         for _ in range(10):
-            session.reset(
-                session.open_channel(TCP_TARGET, now=now), ResetCode.CANCELLED, now=now
-            )
+            session.reset(session.open_channel(TCP_TARGET, now=now), ResetCode.CANCELLED, now=now)
         with self.assertRaises(LimitError):
             session.open_channel(TCP_TARGET, now=now)
         self.pair.up.conditions = self.pair.down.conditions = PLAIN
@@ -428,14 +425,15 @@ class BackpressureTests(Case):
 
     def test_send_memory_in_an_outage(self) -> None:
         """
-        The channel's limit, then the session's, stop the writers, however long it lasts.
+        The channel's limit, then the session's but for a small reserve, stop the writers, however
+        long it lasts.
         """
         limits = ModernConfiguration(send_buffer=100_000, session_send_buffer=250_000)
         self.make(configuration=limits)
         opened = [self.open() for _ in range(4)]
         self.pair.up.conditions = self.pair.down.conditions = DOWN
         accepted = [self.write(self.client, number, bytes(1_000_000)) for number in opened]
-        self.assertEqual(accepted, [100_000, 100_000, 50_000, 0])
+        self.assertEqual(accepted, [100_000, 100_000, 50_000, 16_384])
         self.pair.run_for(3600)
         self.assertEqual(self.write(self.client, opened[0], b"x"), 0)
         self.client.session.reset(opened[1], ResetCode.CANCELLED, now=self.pair.now)
@@ -570,19 +568,19 @@ class CompressionTests(Case):
 
     def test_pieces_without_plain_bytes(self) -> None:
         """
-        The end of a flush that comes alone, after all was consumed, closes nothing up.
+        The end of a flush that comes in a packet of its own, after all was consumed, is no
+        obstacle to the channel's end.
         """
-        channel_id = self.open(compress=True)
-        wire = Deflater().write(b"word")
-        insider = Insider()
-        send_as_client(self.pair, insider, *stream_frames(channel_id, 0, [wire[:-3]]))
-        self.server.session.consume(channel_id, 4, now=self.pair.now)
-        send_as_client(self.pair, insider, *stream_frames(channel_id, len(wire) - 3, [wire[-3:]]))
-        self.assertEqual(get_received(self.server, channel_id), b"word")
-        send_as_client(self.pair, insider, end_frame(channel_id, len(wire)))
-        self.server.session.end(channel_id, now=self.pair.now)
+        dice = random.Random(1)
+        for size in range(1120, 1180):
+            channel_id = self.open(compress=True)
+            self.write(self.client, channel_id, dice.randbytes(size))
+            self.server.session.consume(channel_id, size, now=self.pair.now)
+            for host in (self.client, self.server):
+                host.session.end(channel_id, now=self.pair.now)
         self.pair.run_for(1)
-        self.assertIsInstance(self.server.events[-1], ChannelEnded)
+        self.assertEqual(len(get_events(self.client, ChannelClosed)), 60)
+        self.assertEqual(len(get_events(self.server, ChannelClosed)), 60)
 
     def test_a_bomb(self) -> None:
         """
@@ -603,12 +601,12 @@ class CompressionTests(Case):
         """
         channel_id = self.open(compress=True)
         other_id = self.open()
+        self.pair.down.conditions = DOWN  # the client does not know the insider's packet
         send_as_client(self.pair, Insider(), *stream_frames(channel_id, 0, [b"\xff" * 50]))
-        self.pair.run_for(0.2)
         expected = ChannelReset(channel_id, ResetCode.PROTOCOL)
         self.assertEqual(get_events(self.server, ChannelReset), [expected])
-        self.assertEqual(get_events(self.client, ChannelReset), [expected])
-        self.assertEqual(self.write(self.client, other_id, b"fine"), 4)
+        self.write(self.client, other_id, b"fine")
+        self.assertEqual(get_received(self.server, other_id), b"fine")
 
 
 class IdTests(SynchronousTestCase):

@@ -1,0 +1,106 @@
+"""
+Tests of :mod:`resip.core.modern.endpoint`.
+"""
+
+from __future__ import annotations
+
+import random
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.congestion.erasure_aware import ErasureAwareController
+from resip.core.errors import LimitError
+from resip.core.modern.endpoint import Accepted, ModernEndpoint
+from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
+from resip.core.modern.handshake import ClientHandshake, Hello
+from resip.core.modern.noise import HandshakeError, public_key_of
+from resip.core.modern.reset import MAX_RESETS_PER_SECOND
+
+NOW = 1000.0
+
+
+class EndpointTests(SynchronousTestCase):
+    """
+    A server's sessions.
+    """
+
+    def setUp(self) -> None:
+        """
+        An endpoint that knows one client.
+        """
+        self.dice = random.Random(1)
+        self.client_key = X25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
+        self.endpoint: ModernEndpoint[str] = ModernEndpoint(
+            X25519PrivateKey.from_private_bytes(self.dice.randbytes(32)),
+            server_run=1,
+            random_bytes=self.dice.randbytes,
+            make_controller=lambda: ErasureAwareController(
+                datagram_size=1200, random=self.dice.random, now=NOW
+            ),
+            max_sessions=2,
+        )
+
+    def accept(self, key: X25519PrivateKey | None = None) -> Accepted[str]:
+        """
+        Shake hands.
+        """
+        hello = Hello(7, 1, INITIAL_SESSION_WINDOW, INITIAL_CHANNEL_WINDOW)
+        public_key = self.endpoint.public_key
+        key = key or self.client_key
+        handshake = ClientHandshake(key, public_key, hello, self.dice.randbytes)
+        known = {public_key_of(self.client_key): "alice"}
+        return self.endpoint.accept(handshake.message1, known.get, now=NOW)
+
+    def test_a_known_client(self) -> None:
+        """
+        It gets a session, which packets find by its id.
+        """
+        accepted = self.accept()
+        self.assertEqual((accepted.owner, len(self.endpoint)), ("alice", 1))
+        packet = accepted.session.session_id.to_bytes(4) + bytes(40)
+        self.assertIs(self.endpoint.find(packet), accepted.session)
+        self.assertIsNone(self.endpoint.find(packet[:24]))
+        self.assertIsNone(self.endpoint.find(bytes(44)))
+
+    def test_strangers_and_garbage(self) -> None:
+        """
+        They get the same error, and leave nothing (M-4).
+        """
+        stranger = X25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
+        with self.assertRaises(HandshakeError):
+            self.accept(stranger)
+        with self.assertRaises(HandshakeError):
+            self.endpoint.accept(self.dice.randbytes(200), lambda key: "bob", now=NOW)
+        self.assertEqual(len(self.endpoint), 0)
+
+    def test_too_many_sessions(self) -> None:
+        """
+        There is a limit, until one is removed.
+        """
+        first = self.accept()
+        self.accept()
+        with self.assertRaises(LimitError):
+            self.accept()
+        first.session.close(now=NOW)
+        self.endpoint.remove(first.session.session_id)
+        self.accept()
+
+    def test_a_closed_session_cannot_be_found(self) -> None:
+        """
+        Its packets are answered like those of any unknown id (M-41).
+        """
+        accepted = self.accept()
+        packet = accepted.session.session_id.to_bytes(4) + bytes(40)
+        accepted.session.close(now=NOW)
+        self.assertIsNone(self.endpoint.find(packet))
+        answer = self.endpoint.answer_stranger(packet, now=NOW)
+        assert answer is not None
+        self.assertLess(len(answer), len(packet))
+
+    def test_resets_are_limited(self) -> None:
+        """
+        A hundred a second for all together (M-43).
+        """
+        answers = [self.endpoint.answer_stranger(bytes(44), now=NOW) for _ in range(200)]
+        self.assertEqual(len([a for a in answers if a]), MAX_RESETS_PER_SECOND)
