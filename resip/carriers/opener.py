@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 from resip.carriers.channels import Channel, ChannelUser
 from resip.carriers.driver import SessionDriver
-from resip.core.errors import LimitError, ResetCode
+from resip.core.errors import ChannelError, LimitError, ResetCode
 from resip.core.types import Target
 
 #: Channels that may wait for a session. Each holds a local connection open.
@@ -84,7 +84,7 @@ class WaitingChannel:
         """
         try:
             self._channel = driver.open_channel(self.target, self.user, compress=self._compress)
-        except (ValueError, LimitError):
+        except (ValueError, LimitError, ChannelError):
             self.user.channel_reset(ResetCode.REFUSED)
             return
         if self._is_ended:
@@ -120,7 +120,11 @@ class SessionOpener:
         :raises LimitError: when there are as many channels as allowed.
         """
         if self._driver is not None:
-            return self._driver.open_channel(target, user, compress=compress)
+            try:
+                return self._driver.open_channel(target, user, compress=compress)
+            except ChannelError:
+                # The session ended this very moment and nobody was told yet: the next one.
+                self._log.debug("a channel to {target} waits for the next session", target=target)
         if len(self._waiting) >= MAX_WAITING:
             raise LimitError(f"{MAX_WAITING} channels wait for a session already")
         channel = WaitingChannel(self, target, user, compress=compress)

@@ -124,6 +124,8 @@ class ScriptedSession:
         """
         A new id each time.
         """
+        if self.is_gone:
+            raise ChannelError("the session is over")
         self.calls.append(("open", target, compress))
         return sum(call[0] == "open" for call in self.calls)
 

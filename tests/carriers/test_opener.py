@@ -90,6 +90,18 @@ class SessionOpenerTests(SynchronousTestCase):
         self.open()
         self.assertEqual(self.opener.waiting_count, 1)
 
+    def test_a_session_that_has_just_ended(self) -> None:
+        """
+        A channel that comes too late for the session waits for the next one.
+        """
+        self.session.is_gone = True
+        self.opener.use(self.driver)
+        _, user = self.open()
+        self.assertEqual(self.opener.waiting_count, 1)
+        self.session.is_gone = False
+        self.opener.use(self.driver)
+        self.assertEqual(user.heard, ["writable"])
+
     def test_an_abandoned_channel_is_not_opened(self) -> None:
         """
         Whoever gives up while waiting leaves nothing behind.

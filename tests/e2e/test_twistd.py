@@ -154,7 +154,7 @@ class LifeTests(TwistdTestCase):
         self.twistds.remove(server)
         self.start_server("--port", str(packets), "--https-port", str(https))
         self.connect().sendall(b"lost with the old session")
-        client.wait_for(r"was started anew and has lost session \d+")
+        client.wait_for(r"the session is over: the server does not know the session any more")
         client.wait_for(r"session \d+ started with", count=2)
         self.echo(self.connect(), b"after")
 
