@@ -6,6 +6,7 @@ Each figure is the median of several runs; lowest and highest stand beside it.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import threading
 from collections.abc import Callable
@@ -75,12 +76,13 @@ def echo_median(address: tuple[str, int]) -> float:
 
 def main() -> None:
     """
-    Measure over both carriers.
+    Measure both dialects over both carriers.
     """
     load = LoadServer()
-    for carrier in ("udp", "tcp"):
-        print(f"\nclassic dialect over {carrier.upper()}")
-        with run_tunnel(load.port, "--carrier", carrier) as tunnel:
+    for dialect, carrier in itertools.product(("modern", "classic"), ("udp", "tcp")):
+        print(f"\n{dialect} dialect over {carrier.upper()}")
+        is_classic = dialect == "classic"
+        with run_tunnel(load.port, "--carrier", carrier, is_classic=is_classic) as tunnel:
             measure_all(tunnel)
 
 

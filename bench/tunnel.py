@@ -40,19 +40,24 @@ class Tunnel:
 
 
 @contextmanager
-def run_tunnel(target_port: int, *client_options: str) -> Iterator[Tunnel]:
+def run_tunnel(
+    target_port: int, *client_options: str, is_classic: bool = False
+) -> Iterator[Tunnel]:
     """
     Start server and client with a forward to ``target_port``, and stop them afterwards.
     """
+    dialect = ["--classic"] if is_classic else []
     with tempfile.TemporaryDirectory(prefix="resip-bench-") as folder:
         state = Path(folder) / "state"
         log = Path(folder) / "log"
-        server = _start("resip-server", ["--https-port", "0", "--port", "0"], state, log)
+        server = _start("resip-server", ["--https-port", "0", "--port", "0", *dialect], state, log)
         client = None
         try:
             _wait_for(log, r"packets on UDP and TCP port (\d+)")
             forward = f"0:127.0.0.1:{target_port}"
-            client = _start("resip-client", ["--forward", forward, *client_options], state, log)
+            client = _start(
+                "resip-client", ["--forward", forward, *client_options, *dialect], state, log
+            )
             port = int(_wait_for(log, r"127\.0\.0\.1:(\d+) -> ")[1])
             _wait_for(log, r"packets go by")
             yield Tunnel(("127.0.0.1", port), server, client)

@@ -29,7 +29,7 @@ DOCS = ROOT / "docs"
 ETC = ROOT / "etc"
 OPERATIONS = DOCS / "operations.md"
 SETTINGS = {"server": server.Options.settings, "client": client.Options.settings}
-UNITS = {"": 1, "s": 1, "d": 86_400, "KiB": 1024, "MiB": 1024 * 1024}
+UNITS = {"": 1, "ms": 1e-3, "s": 1, "d": 86_400, "KiB": 1024, "MiB": 1024 * 1024}
 
 
 def pages() -> list[Path]:
@@ -220,7 +220,9 @@ class QuotedValueTests(SynchronousTestCase):
         The table of limits has the values of the code.
         """
         _, *limits = rows(section(DOCS / "design.md", "## Limits"))
-        self.assertGreater(len(limits), 30)
+        self.assertGreater(len(limits), 60)
+        for dialect in ("classic", "modern"):
+            self.assertTrue(any(f"core.{dialect}." in name for name, *_ in limits), dialect)
         for name, value, _ in limits:
             found = re.fullmatch(r"([0-9]+) ?([A-Za-z]*)", value)
             assert found is not None, name
@@ -285,6 +287,18 @@ class PageTests(SynchronousTestCase):
         for page in pages():
             cited = {int(number) for number in re.findall(r"\bC-(\d+)\b", page.read_text())}
             self.assertLessEqual(cited, set(defined), page.name)
+
+    def test_modern_requirement_ids_are_unique_and_complete(self) -> None:
+        """
+        Each ``M-n`` is defined once and without a gap; whatever pages and code cite exists.
+        """
+        text = (DOCS / "protocol.md").read_text()
+        defined = sorted(int(number) for number in re.findall(r"\*\*M-(\d+)\*\*", text))
+        self.assertEqual(defined, list(range(1, len(defined) + 1)))
+        sources = [file for part in ("resip", "tests") for file in (ROOT / part).rglob("*.py")]
+        for file in [*pages(), *sources]:
+            cited = {int(number) for number in re.findall(r"\bM-(\d+)\b", file.read_text())}
+            self.assertLessEqual(cited, set(defined), file.name)
 
     def test_links_lead_somewhere(self) -> None:
         """

@@ -61,6 +61,8 @@ class ErrorCode(StrEnum):
     INVALID_API_CALL = "invalid_api_call"
     #: 400, ours: the server has as many sessions as it may have.
     TOO_MANY_SESSIONS = "too_many_sessions"
+    #: 400, ours: the server speaks the modern dialect only.
+    CLASSIC_IS_OFF = "classic_is_off"
     #: 413, ours: the request body is larger than any call needs.
     REQUEST_TOO_LARGE = "request_too_large"
     #: 429, ours: too many requests from one address.
@@ -77,6 +79,8 @@ _ERROR_TEXTS = {
     ErrorCode.INVALID_HASH: "Invalid 'hash': use 'sha1' or 'md5'.",
     ErrorCode.INVALID_DATA: "The request body is not a JSON object.",
     ErrorCode.INVALID_API_CALL: "No such API call.",
+    ErrorCode.CLASSIC_IS_OFF: "The server does not speak the classic dialect: start it with "
+    "--classic, or the client without.",
     ErrorCode.TOO_MANY_SESSIONS: "The server has as many sessions as it may have.",
     ErrorCode.REQUEST_TOO_LARGE: "The request body is too large.",
     ErrorCode.TOO_MANY_REQUESTS: "Too many requests, try again later.",

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resip.bootstrap.keystore import KeyRecord
-from resip.bootstrap.messages import SessionGrant
+from resip.bootstrap.messages import ErrorCode, RequestError, SessionGrant
 from resip.carriers.channels import Channel
 from resip.carriers.driver import SessionDriver
 from resip.carriers.framing import BlockFraming, Framing, PrefixFraming
@@ -93,9 +93,10 @@ class ServerSessions:
         Start a session for the owner of a key.
 
         :raises LimitError: when the server has as many sessions as it may have.
+        :raises RequestError: when the server does not speak the classic dialect.
         """
         if not self._is_classic:
-            raise LimitError("this server does not speak the classic dialect")
+            raise RequestError(ErrorCode.CLASSIC_IS_OFF)
         self._make_room(key.name)
         keys = SessionKeys(self._cipher_keys(), self._random_bytes(hash_name.digest_size))
         configuration = ClassicConfiguration(peer=PROTOTYPE if is_prototype else PUBLISHED)

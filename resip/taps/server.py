@@ -47,7 +47,7 @@ class Options(SettingsOptions):
             default=DEFAULT_PATTERNS,
             is_repeatable=True,
         ),
-        Setting("classic", "speak the classic dialect", bool, False),
+        Setting("classic", "speak the classic dialect, too", bool, False),
     )
 
     def postOptions(self) -> None:

@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.servers import find_invitation
 from resip.bootstrap.state import StateDirectory
-from resip.core.classic import liveness
+from resip.core import liveness
 from resip.lab.reactor import ILabReactor
 from resip.services import client as client_module
 from resip.services import server as server_module

@@ -177,6 +177,16 @@ class StateTests(MistakeTestCase):
         late = Clocks(wall=lambda: Clocks().wall() + 50 * 365 * 86400)
         await self.refuse(self.start_server, "ca.pem", "check this machine's clock", clocks=late)
 
+    async def test_a_classic_client_at_a_modern_server(self) -> None:
+        """
+        The client says which option is missing, once.
+        """
+        self.start_server()
+        self.is_classic = True
+        self.start_client(1)
+        await self.logged("does not speak the classic dialect", "--classic")
+        self.assertEqual(self.tracebacks, [])
+
     def contents(self) -> dict[str, bytes]:
         """
         Every file with its content, without the lock.

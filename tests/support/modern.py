@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.congestion.erasure_aware import ErasureAwareController
 from resip.core.congestion.rate import RateController
@@ -19,12 +20,15 @@ from resip.core.modern.protection import Sealer
 from resip.core.modern.session import Agreement, IdAllocation, ModernSession
 from resip.core.types import Target
 from resip.lab.link import LinkConditions, LinkModel
-from resip.lab.pair import SimulatedPair
+from resip.lab.pair import Host, SimulatedPair
 from resip.lab.simulator import Simulator
+from tests.support.pair import PLAIN, TCP_TARGET
 
 CLIENT_ID = 0x11223344
 SERVER_ID = 0x55667788
 TOKEN = bytes(range(16))
+#: A line that carries nothing.
+DOWN = LinkConditions(delay=0.05, is_down=True)
 
 
 def agree(seed: int) -> tuple[Agreement, Agreement]:
@@ -168,3 +172,53 @@ def open_accepted(pair: SimulatedPair, target: Target, *, compress: bool = False
     pair.server.session.accept_channel(channel_id, now=pair.now)
     pair.run_for(0.2)
     return channel_id
+
+
+def modern(host: Host) -> ModernSession:
+    """
+    The session with all its readings.
+    """
+    assert isinstance(host.session, ModernSession)
+    return host.session
+
+
+def available(host: Host) -> int:
+    """
+    What the session's credit lets a side send now.
+    """
+    return modern(host).connection.outbound.session_credit.available
+
+
+class ModernCase(SynchronousTestCase):
+    """
+    A pair, and short names for what is done to it.
+    """
+
+    def setUp(self) -> None:
+        """
+        A plain line.
+        """
+        self.make()
+
+    def make(
+        self, conditions: LinkConditions = PLAIN, configuration: ModernConfiguration | None = None
+    ) -> None:
+        """
+        Take a new pair.
+        """
+        self.pair = make_modern_pair(conditions, configuration=configuration)
+        self.client, self.server = self.pair.client, self.pair.server
+
+    def open(self, target: Target = TCP_TARGET, *, compress: bool = False) -> int:
+        """
+        A channel that both sides know.
+        """
+        return open_accepted(self.pair, target, compress=compress)
+
+    def write(self, host: Host, channel_id: int, data: bytes) -> int:
+        """
+        Write, and let the line work for a while.
+        """
+        count = host.session.write(channel_id, data, now=self.pair.now)
+        self.pair.run_for(0.3)
+        return count

@@ -16,11 +16,11 @@ from resip.core.classic.commands import (
     Terminate,
 )
 from resip.core.classic.configuration import ClassicConfiguration
-from resip.core.classic.liveness import Liveness
 from resip.core.classic.packet import PacketCodec
 from resip.core.classic.session import ClassicSession
 from resip.core.errors import ChannelError, LimitError, ResetCode
 from resip.core.events import ChannelOpened, PeerSilent
+from resip.core.liveness import Liveness
 from resip.core.types import Path, Target
 
 #: Channel ids are used once and in order, so that old packets are known for what they are.
@@ -43,7 +43,11 @@ class ClassicClientSession(ClassicSession):
         now: float,
     ) -> None:
         super().__init__(codec, configuration)
-        self._liveness = Liveness(self._configuration, now=now)
+        self._liveness = Liveness(
+            keep_alive_interval=self._configuration.peer.keep_alive_interval,
+            idle_keep_alive_interval=self._configuration.idle_keep_alive_interval,
+            now=now,
+        )
         self._next_channel = FIRST_CHANNEL
         #: Channels whose start may be acknowledged without a response ever coming.
         self._unanswered: dict[int, Channel] = {}

@@ -25,7 +25,7 @@ OUTAGE_TIMEOUTS = 3
 #: probes bring nothing, which says little about congestion.
 PATIENT_TIMEOUTS = 3
 #: Longest time between probes, for the first hour of an outage and afterwards. Seconds, and
-#: no whole ones: see :data:`resip.core.classic.liveness.FIRST_RETRY`.
+#: no whole ones: see :data:`resip.core.liveness.FIRST_RETRY`.
 MAX_PROBE_INTERVAL = 1.7
 MAX_LATE_PROBE_INTERVAL = 9.7
 LATE_OUTAGE = 3600.0

@@ -17,6 +17,7 @@ from resip.core.events import (
     DataReceived,
     Event,
 )
+from resip.core.modern.backpressure import Backpressure
 from resip.core.modern.channel import Channel, ChannelState
 from resip.core.modern.channel_ids import ChannelIds
 from resip.core.modern.configuration import ModernConfiguration
@@ -29,18 +30,11 @@ from resip.core.modern.flow_control import (
     FlowControlError,
     SendCredit,
 )
-from resip.core.modern.frames import (
-    open_frame,
-    opened_frame,
-    reset_frame,
-    session_credit_frame,
-)
-from resip.core.modern.outbox import CreditSource
+from resip.core.modern.frames import open_frame, opened_frame, reset_frame
+from resip.core.modern.granted_credit import MAX_ABANDONED, GrantedCredit
 from resip.core.modern.send_stream import SendStream
 from resip.core.types import Target
 
-#: Channels that this side reset and whose last count of bytes the peer still owes.
-MAX_ABANDONED = 4096
 #: Control frames that the peer has not acknowledged, although it goes on asking for more.
 MAX_UNACKED_FRAMES = 16_384
 
@@ -53,7 +47,7 @@ class ChannelLimitError(ProtocolError):
 
 class Channels:
     """
-    Owns every channel, and the credit that they share.
+    Owns every channel, with the credit and the room that they share.
 
     :ivar events: for the owner, oldest first.
     :ivar now: the time of whatever is going on; set it before every call, seconds.
@@ -76,21 +70,13 @@ class Channels:
         self._outbox = connection.outbox
         self._configuration = configuration
         self._peer_channel_credit = peer_channel_credit
-        self._session_window = session_window
         self._session_credit = session_credit
-        self._session_source = CreditSource(connection.outbox, self._build_session_credit)
+        self._granted = GrantedCredit(connection, session_window)
+        self._backpressure = Backpressure(configuration)
         self._channels: dict[int, Channel] = {}
         self._ids = ChannelIds(is_client=is_client)
-        #: What was received of the channels that this side reset, until the peer tells what it
-        #: sent: only then both agree on the session's credit.
-        self._abandoned: dict[int, int] = {}
-        #: Bytes of all channels that were written and are not delivered.
-        self._kept = 0
         self._is_closed = False
-        self._has_freed_room = False
         self._readable: dict[int, None] = {}
-        self._blocked: dict[int, None] = {}
-        self._owing: dict[int, None] = {}
         self._finishing: dict[int, None] = {}
         self._losses = 0
 
@@ -110,7 +96,7 @@ class Channels:
             raise ChannelError("the session is over")
         if len(self._channels) >= self._configuration.max_channels:
             raise LimitError(f"the session has {len(self._channels)} channels, as many as allowed")
-        if len(self._abandoned) >= MAX_ABANDONED:
+        if self._granted.is_overdrawn:
             raise LimitError(f"the peer has not heard yet that {MAX_ABANDONED} channels were reset")
         frame = open_frame(self._ids.next_id, target, is_compressed=compress)
         channel = self._add(self._ids.take(), ChannelState.OPENING, target)
@@ -147,15 +133,12 @@ class Channels:
             flow.queue_datagram(data, now=self.now)
             self._outbound.wants_to_send(flow)
             return len(data)
-        reserve = self._configuration.send_reserve - channel.kept
-        accepted = min(len(data), stream.room, max(reserve, self._session_room()))
-        if accepted < len(data):
-            self._blocked[channel_id] = None
-            data = data[:accepted]
+        accepted = self._backpressure.accept(channel, len(data))
+        data = data[:accepted]
         if data:
             wire = data if channel.deflater is None else channel.deflater.write(data)
             stream.append(wire)
-            self._kept += len(wire)
+            self._backpressure.keep(len(wire))
             self._outbound.wants_to_send(flow)
         return accepted
 
@@ -190,7 +173,7 @@ class Channels:
         if channel.is_datagram:
             channel.unconsumed -= count
         else:
-            self._credit(channel, channel.consume(count))
+            self._granted.consumed(channel, channel.consume(count), now=self.now)
         if channel.is_readable:
             self._readable[channel_id] = None
 
@@ -213,10 +196,9 @@ class Channels:
             if channel.state is not ChannelState.EXPECTED:
                 self.events.append(ChannelReset(channel.channel_id, ResetCode.SESSION_LOST))
         self._channels.clear()
-        self._abandoned.clear()
+        self._granted.clear()
+        self._backpressure.clear()
         self._readable.clear()
-        self._blocked.clear()
-        self._owing.clear()
         self._finishing.clear()
 
     # Time.
@@ -225,38 +207,19 @@ class Channels:
         """
         When credit has to be announced.
         """
-        is_said = self._outbox.has_credit(self._session_source)
-        times = [None if is_said else self._session_window.due_time]
-        times += [self._channels[channel_id].window.due_time for channel_id in self._owing]
-        return min((time for time in times if time is not None), default=None)
+        return self._granted.get_timer()
 
     def handle_timer(self) -> None:
         """
         Announce what is due.
         """
-        for channel_id in list(self._owing):
-            self._announce(self._channels[channel_id])
-        self._announce_session()
+        self._granted.handle_timer(now=self.now)
 
     def wake_writers(self) -> None:
         """
         Tell the owners of full channels that have room again.
         """
-        if not self._has_freed_room:
-            return
-        self._has_freed_room = False
-        limit = self._configuration.send_buffer
-        session_room = self._session_room()
-        for channel_id in list(self._blocked):
-            channel = self._channels.get(channel_id)
-            if channel is None:
-                del self._blocked[channel_id]
-            elif (
-                min(channel.flow.stream.room, session_room) * 4 >= limit
-                or channel.kept * 2 <= self._configuration.send_reserve
-            ):
-                del self._blocked[channel_id]
-                self.events.append(ChannelWritable(channel_id))
+        self.events.extend(map(ChannelWritable, self._backpressure.take_writable()))
 
     # Frames: a ChannelSink, but for what concerns the session.
 
@@ -297,14 +260,12 @@ class Channels:
         RESET: answered with our own, whose count of bytes the peer needs for its credit.
         """
         channel = self._find(channel_id)
-        received = self._abandoned.pop(channel_id, None)
-        if received is not None:
-            self._write_off(sent - received)
+        self._granted.settle(channel_id, sent, now=self.now)
         if channel is None:
             return
         if sent > channel.stream.limit:
             raise FlowControlError(f"a stream reached {sent}; {channel.stream.limit} were allowed")
-        self._write_off(sent - channel.window.received)
+        self._granted.write_off(sent - channel.window.received, now=self.now)
         self._say_reset(channel, code)
         self._forget(channel)
         if channel.state is not ChannelState.EXPECTED:
@@ -320,7 +281,7 @@ class Channels:
         flow = channel.flow
         kept = channel.kept
         flow.stream.on_delivered(delivered)
-        self._free_room(kept - channel.kept)
+        self._backpressure.free(kept - channel.kept)
         flow.credit.on_limit(limit)
         self._outbound.wants_to_send(flow)
         self.close_if_done(channel)
@@ -342,9 +303,7 @@ class Channels:
             return
         grown = channel.stream.receive_truncated(offset_low32, data)
         if grown:
-            channel.window.on_received(grown)
-            self._widen(channel)
-            self._session_window.on_received(grown)
+            self._granted.on_received(channel, grown, now=self.now)
         if channel.stream.ready:
             self._readable[channel_id] = None
 
@@ -384,10 +343,6 @@ class Channels:
 
     # Inner parts.
 
-    @property
-    def _rtt(self) -> float:
-        return self._connection.recovery.rtt.smoothed
-
     def _get(self, channel_id: int) -> Channel:
         try:
             return self._channels[channel_id]
@@ -409,7 +364,7 @@ class Channels:
             return channel
         if self._is_closed or not self._ids.claim(channel_id):
             return None
-        if len(self._abandoned) >= MAX_ABANDONED or self._outbox.unacked >= MAX_UNACKED_FRAMES:
+        if self._granted.is_overdrawn or self._outbox.unacked >= MAX_UNACKED_FRAMES:
             raise ChannelLimitError(f"channel {channel_id} is one of too many")
         channel = self._add(channel_id, ChannelState.EXPECTED, None)
         if len(self._channels) > self._configuration.max_channels:
@@ -436,13 +391,6 @@ class Channels:
         )
         return channel
 
-    def _session_room(self) -> int:
-        return max(0, self._configuration.session_send_buffer - self._kept)
-
-    def _free_room(self, count: int) -> None:
-        self._kept -= count
-        self._has_freed_room = self._has_freed_room or count > 0
-
     def _read(self, channel_id: int) -> None:
         channel = self._channels.get(channel_id)
         if channel is None or channel.state is not ChannelState.OPEN:
@@ -462,7 +410,7 @@ class Channels:
             channel.end_reported = True
             self._finishing[channel_id] = None
             self.events.append(ChannelEnded(channel_id))
-            self._tell_delivered(channel)
+            self._granted.tell_delivered(channel)
         elif channel.is_readable and channel.unconsumed < self._configuration.receive_buffer:
             self._readable[channel_id] = None
 
@@ -474,7 +422,7 @@ class Channels:
             self.events.append(ChannelReset(channel.channel_id, ResetCode.PROTOCOL))
             return b""
         if channel.inflater is not None and not data:
-            self._credit(channel, channel.consume(0))
+            self._granted.consumed(channel, channel.consume(0), now=self.now)
         return data
 
     def _deliver_datagram(self, channel: Channel, data: bytes) -> None:
@@ -482,78 +430,19 @@ class Channels:
             channel.unconsumed += len(data)
             self.events.append(DataReceived(channel.channel_id, data))
 
-    def _credit(self, channel: Channel, count: int) -> None:
-        channel.window.consumed(count, now=self.now, rtt=self._rtt)
-        self._session_window.consumed(count, now=self.now, rtt=self._rtt)
-        self._owing[channel.channel_id] = None
-        self._announce(channel)
-        self._announce_session()
-        self._tell_delivered(channel)
-
-    def _announce_session(self) -> None:
-        if self._session_window.is_due(now=self.now):
-            self._session_source.say()
-
-    def _widen(self, channel: Channel) -> None:
-        # What the reader could take and does not is no reason for a larger window.
-        window = channel.window
-        if 4 * channel.stream.ready > window.window:
-            return
-        if window.widen(now=self.now, rtt=self._rtt):
-            channel.credit_source.say()
-
-    def _announce(self, channel: Channel) -> None:
-        if channel.window.due_time is None:
-            self._owing.pop(channel.channel_id, None)
-        elif channel.window.is_due(now=self.now):
-            self._owing.pop(channel.channel_id, None)
-            channel.credit_source.say()
-
-    def _tell_delivered(self, channel: Channel) -> None:
-        if channel.is_delivered:
-            channel.credit_source.say()
-
     def _say_reset(self, channel: Channel, code: ResetCode) -> None:
         self._outbox.say(reset_frame(channel.channel_id, code, channel.flow.stream.next_offset))
 
     def _abandon(self, channel: Channel, code: ResetCode) -> None:
-        """
-        Reset a channel. What the peer sent of it and did not arrive stays on its account, and
-        on ours, until it answers; if its END came that is known already.
-        """
         self._say_reset(channel, code)
-        final_size = channel.stream.final_size
-        if final_size is None:
-            self._abandoned[channel.channel_id] = channel.window.received
-        else:
-            # Should that exceed the credit, the next data says so; the caller is not at fault.
-            missing = final_size - channel.window.received
-            self._session_window.received += missing
-            self._release(missing)
+        self._granted.abandon(channel, now=self.now)
         self._forget(channel)
-
-    def _write_off(self, count: int) -> None:
-        if count > 0:
-            self._session_window.on_received(count)
-            self._release(count)
-
-    def _release(self, count: int) -> None:
-        if count:
-            self._session_window.consumed(count, now=self.now, rtt=self._rtt)
-            self._announce_session()
 
     def _forget(self, channel: Channel) -> None:
         channel_id = channel.channel_id
         del self._channels[channel_id]
         self._readable.pop(channel_id, None)
-        self._blocked.pop(channel_id, None)
-        self._owing.pop(channel_id, None)
         self._finishing.pop(channel_id, None)
-        channel.credit_source.close()
-        self._free_room(channel.kept)
+        self._backpressure.forget(channel)
         self._outbound.forget(channel.flow)
-        self._release(channel.window.received - channel.window.delivered)
-
-    def _build_session_credit(self) -> tuple[bytes, int]:
-        limit = self._session_window.announce()
-        return session_credit_frame(limit), limit
+        self._granted.forget(channel, now=self.now)

@@ -336,7 +336,9 @@ class Outbound:
         Plan copies of a small packet where the loss asks for them (M-45).
         """
         loss = self._recovery.loss
-        wanted = copies_for(loss.rate, mean_run=loss.burst_length)
+        # Who sends little learns little: what is missing of the peer's packets tells, too.
+        rate_of_loss = max(loss.rate, self._acks.loss)
+        wanted = copies_for(rate_of_loss, mean_run=loss.burst_length)
         rate = self._controller.pacing_rate
         if flow is not None:
             is_thin = flow.thin.is_thin(len(plaintext), rate=rate, now=now)

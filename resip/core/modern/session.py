@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from resip.core.classic.configuration import ClassicConfiguration, PeerTraits
-from resip.core.classic.liveness import Liveness
 from resip.core.congestion.rate import RateController
 from resip.core.errors import ProtocolError, ResetCode
 from resip.core.events import Event, PathChanged, PeerSilent, SessionLost
+from resip.core.liveness import Liveness
 from resip.core.modern.channels import ChannelLimitError, Channels
 from resip.core.modern.configuration import ModernConfiguration
 from resip.core.modern.connection import Connection
@@ -114,11 +113,11 @@ class ModernSession:
         self._last_words: bytes | None = None
         self._liveness: Liveness | None = None
         if agreement.is_client:
-            intervals = ClassicConfiguration(
-                peer=PeerTraits(keep_alive_interval=configuration.keep_alive_interval),
+            self._liveness = Liveness(
+                keep_alive_interval=configuration.keep_alive_interval,
                 idle_keep_alive_interval=configuration.idle_keep_alive_interval,
+                now=now,
             )
-            self._liveness = Liveness(intervals, now=now)
 
     @property
     def session_id(self) -> int:

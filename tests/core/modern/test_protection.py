@@ -4,24 +4,16 @@ Tests of :mod:`resip.core.modern.protection`, by the numbers of docs/protocol.md
 
 from __future__ import annotations
 
-import random
 import tracemalloc
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.errors import LimitError
 from resip.core.modern.protection import (
-    KEY_UPDATE_AT,
     MAX_PACKETS_PER_KEY,
-    MIN_PACKET_SIZE,
     OVERHEAD,
     CipherSuite,
     DropTrigger,
@@ -30,57 +22,15 @@ from resip.core.modern.protection import (
     decode_number,
     expand,
 )
-
-AES_GCM, CHACHA = CipherSuite.AES_128_GCM, CipherSuite.CHACHA20_POLY1305
-SECRET = bytes(range(32))
-SESSION_ID = 0xF1020304
-
-
-def pair(suite: CipherSuite = AES_GCM) -> tuple[Sealer, Opener]:
-    """
-    The two ends of one direction.
-    """
-    return Sealer(suite, SECRET), Opener(suite, SECRET)
-
-
-def numbered(first: int, end: int) -> list[bytes]:
-    """
-    A plaintext for each number, from which the number can be told.
-    """
-    return [b"plaintext %d" % number for number in range(first, end)]
-
-
-def seal(sealer: Sealer, count: int) -> list[bytes]:
-    """
-    The next ``count`` packets, with :func:`numbered` plaintexts.
-    """
-    first = sealer.next_number
-    return sealer.seal(SESSION_ID, numbered(first, first + count), first)
-
-
-def opened(first: int, end: int) -> list[tuple[int, bytes] | None]:
-    """
-    What opening the packets ``first`` up to ``end`` gives.
-    """
-    return list(zip(range(first, end), numbered(first, end), strict=True))
-
-
-def reference_packet(suite: CipherSuite, number: int, plaintext: bytes, updates: int = 0) -> bytes:
-    """
-    A packet made step by step as sections 1.1 and 2.1 say.
-    """
-    size, secret = suite.key_size, SECRET
-    mask_key = expand(secret, b"resip hp", size)
-    for _ in range(updates):
-        secret = expand(secret, b"resip ku", 32)
-    key = expand(secret, b"resip key", size)
-    nonce = int.from_bytes(expand(secret, b"resip iv", 12)) ^ number
-    word = (updates & 1) << 31 | number & 0x7FFFFFFF
-    header = SESSION_ID.to_bytes(4) + word.to_bytes(4)
-    aead = AESGCM(key) if suite is AES_GCM else ChaCha20Poly1305(key)
-    body = aead.encrypt(nonce.to_bytes(12), plaintext, header)
-    block = Cipher(AES(mask_key), ECB()).encryptor().update(body[-16:])
-    return header[:4] + (word ^ int.from_bytes(block[:4])).to_bytes(4) + body
+from tests.support.protection import (
+    AES_GCM,
+    SECRET,
+    SESSION_ID,
+    opened,
+    pair,
+    reference_packet,
+    seal,
+)
 
 
 class WireTests(SynchronousTestCase):
@@ -213,275 +163,6 @@ class NumberTests(SynchronousTestCase):
         sealer, opener = pair()
         packets = sealer.seal(SESSION_ID, [b"a"], 7) + sealer.seal(SESSION_ID, [b"b"], 1_000_000)
         self.assertEqual(opener.open(packets), [(7, b"a"), (1_000_000, b"b")])
-
-
-class AttackTests(SynchronousTestCase):
-    """
-    What a stranger on the path can do to packets.
-    """
-
-    def test_forged_bytes(self) -> None:
-        """
-        A packet with any bit flipped is dropped and changes nothing; the genuine one still
-        opens (M-12, M-14).
-        """
-        for suite in CipherSuite:
-            sealer, opener = pair(suite)
-            (packet,) = seal(sealer, 1)
-            for at in range(len(packet)):
-                forged = bytearray(packet)
-                forged[at] ^= 0x80
-                self.assertEqual(opener.open([bytes(forged)]), [None])
-            self.assertEqual(opener.window.next_number, 0)
-            self.assertEqual(opener.generation, 0)
-            self.assertEqual(opener.drops, {DropTrigger.UNDECRYPTABLE: len(packet)})
-            self.assertEqual(opener.open([packet]), opened(0, 1))
-
-    def test_a_bad_packet_costs_only_itself(self) -> None:
-        """
-        Forged, short and foreign packets between genuine ones take none of them along (M-14).
-        """
-        sealer, opener = pair()
-        packets = seal(sealer, 6)
-        batch = [packets[0], bytes(60), packets[1], b"short", packets[2][:-1], packets[3], b""]
-        batch += [Sealer(AES_GCM, bytes(32)).seal(SESSION_ID, [b"foreign"], 0)[0], packets[4]]
-        result = opener.open([*batch, packets[5]])
-        numbers = [one and one[0] for one in result]
-        self.assertEqual(numbers, [0, None, 1, None, None, 3, None, None, 4, 5])
-        self.assertEqual(opener.drops, {DropTrigger.TOO_SHORT: 2, DropTrigger.UNDECRYPTABLE: 3})
-        self.assertEqual(opener.open([packets[2]]), opened(2, 3))
-
-    def test_a_corrupted_packet_whose_turn_it_is(self) -> None:
-        """
-        A packet that is damaged in its body does not use up its number (M-12).
-        """
-        sealer, opener = pair()
-        packets = seal(sealer, 3)
-        damaged = packets[1][:10] + bytes([packets[1][10] ^ 1]) + packets[1][11:]
-        result = opener.open([packets[0], damaged, packets[2]])
-        self.assertEqual(result, [*opened(0, 1), None, *opened(2, 3)])
-        self.assertEqual(opener.open([packets[1]]), opened(1, 2))
-
-    def test_replay(self) -> None:
-        """
-        A recorded packet opens once, within a batch and across batches (M-13).
-        """
-        sealer, opener = pair()
-        packets = seal(sealer, 4)
-        self.assertEqual(opener.open([packets[0], packets[0]]), [*opened(0, 1), None])
-        self.assertEqual(opener.open(packets), [None, *opened(1, 4)])
-        self.assertEqual(opener.open(packets[::-1]), [None] * 4)
-        self.assertEqual(opener.drops, {DropTrigger.DUPLICATE: 6})
-
-    def test_too_old(self) -> None:
-        """
-        A genuine packet that arrives more than 65,536 numbers late is dropped (M-13).
-        """
-        sealer, opener = pair()
-        late, not_so_late = seal(sealer, 2)
-        opener.open(sealer.seal(SESSION_ID, [b"x"], 65_537))
-        self.assertEqual(opener.open([late, not_so_late]), [None, *opened(1, 2)])
-        self.assertEqual(opener.drops, {DropTrigger.TOO_OLD: 1})
-
-    def test_reflection(self) -> None:
-        """
-        A packet that is sent back to its sender does not open: each direction has its secret.
-        """
-        to_server = Sealer(AES_GCM, SECRET)
-        from_server = Opener(AES_GCM, SECRET[::-1])
-        self.assertEqual(from_server.open(seal(to_server, 3)), [None] * 3)
-
-    def test_truncation(self) -> None:
-        """
-        A packet that is cut short anywhere is dropped; below 25 bytes without a look (M-14).
-        """
-        sealer, opener = pair()
-        (packet,) = seal(sealer, 1)
-        cut = [packet[:size] for size in range(len(packet))]
-        self.assertEqual(opener.open(cut), [None] * len(cut))
-        self.assertEqual(opener.drops[DropTrigger.TOO_SHORT], MIN_PACKET_SIZE)
-
-    def test_another_id(self) -> None:
-        """
-        A packet that was moved to another id does not open (M-9).
-        """
-        sealer, opener = pair()
-        (packet,) = seal(sealer, 1)
-        self.assertEqual(opener.open([b"\1\2\3\4" + packet[4:]]), [None])
-
-    @settings(deadline=None)
-    @given(st.lists(st.binary(max_size=80), max_size=8))
-    def test_garbage(self, packets: list[bytes]) -> None:
-        """
-        Whatever arrives, opening it raises nothing and changes nothing (M-12).
-        """
-        opener = Opener(AES_GCM, SECRET)
-        self.assertEqual(opener.open(packets), [None] * len(packets))
-        self.assertEqual((opener.window.next_number, opener.generation), (0, 0))
-
-    @settings(deadline=None, max_examples=50)
-    @given(st.integers(0, 2**32), st.sampled_from(list(CipherSuite)))
-    def test_any_network(self, seed: int, suite: CipherSuite) -> None:
-        """
-        Under loss, reordering, duplication, damage and key updates each packet opens at most
-        once, to what was sealed, and all that arrived undamaged do open.
-        """
-        dice = random.Random(seed)
-        sealer, opener = pair(suite)
-        received: dict[int, bytes] = {}
-        arrived: set[int] = set()
-        for _ in range(20):
-            first = sealer.next_number
-            flight = list(enumerate(seal(sealer, dice.randint(1, 12)), first))
-            flight += [(n, p) for n, p in flight if dice.random() < 0.1]
-            flight = [(n, p) for n, p in flight if dice.random() < 0.8]
-            if dice.random() < 0.5:
-                dice.shuffle(flight)
-            arrived.update(number for number, _ in flight)
-            packets = [packet for _, packet in flight]
-            for _ in range(dice.randint(0, 2)):
-                packets.insert(dice.randint(0, len(packets)), dice.randbytes(50))
-            for one in opener.open(packets):
-                if one is not None:
-                    self.assertNotIn(one[0], received)
-                    received[one[0]] = one[1]
-            if received and max(received) >= first and dice.random() < 0.5:
-                sealer.on_acked(max(received))
-                sealer.start_key_update()
-        self.assertEqual(received, {n: b"plaintext %d" % n for n in arrived})
-
-
-class KeyUpdateTests(SynchronousTestCase):
-    """
-    Section 2.2.
-    """
-
-    def setUp(self) -> None:
-        """
-        Make a direction whose first packets were acknowledged.
-        """
-        self.sealer, self.opener = pair()
-        self.opener.open(seal(self.sealer, 3))
-        self.sealer.on_acked(2)
-
-    def test_update(self) -> None:
-        """
-        The receiver follows to the next secret, and numbers go on (M-15, M-16).
-        """
-        self.sealer.start_key_update()
-        self.assertEqual(self.opener.open(seal(self.sealer, 3)), opened(3, 6))
-        self.assertEqual((self.sealer.generation, self.opener.generation), (1, 1))
-
-    def test_the_next_secret(self) -> None:
-        """
-        The key and IV of the next phase come from the next secret, the mask stays (M-15).
-        """
-        self.sealer.start_key_update()
-        (packet,) = self.sealer.seal(SESSION_ID, [b"words"], 3)
-        self.assertEqual(packet, reference_packet(AES_GCM, 3, b"words", updates=1))
-
-    def test_not_before_an_acknowledgement(self) -> None:
-        """
-        A second update waits until a packet of the new phase was acknowledged (M-15).
-        """
-        self.sealer.start_key_update()
-        self.assertRaises(ValueError, self.sealer.start_key_update)
-        self.sealer.on_acked(2)
-        self.assertFalse(self.sealer.can_update_key)
-        seal(self.sealer, 1)
-        self.sealer.on_acked(3)
-        self.sealer.start_key_update()
-        self.assertEqual(self.sealer.generation, 2)
-
-    def test_numbers_are_not_used_again(self) -> None:
-        """
-        After an update no number of before can be sealed, so no nonce comes twice (M-8).
-        """
-        self.sealer.start_key_update()
-        self.assertRaises(ValueError, self.sealer.seal, SESSION_ID, [b"again"], 2)
-
-    def test_replay_across_an_update(self) -> None:
-        """
-        A packet of the previous phase opens once, after the update too (M-13, M-16).
-        """
-        late = seal(self.sealer, 2)
-        self.sealer.start_key_update()
-        self.opener.open(seal(self.sealer, 1))
-        self.assertEqual(self.opener.open(late), opened(3, 5))
-        self.assertEqual(self.opener.open(late), [None, None])
-        self.assertEqual(self.opener.drops, {DropTrigger.DUPLICATE: 2})
-
-    def test_overtaken_packets(self) -> None:
-        """
-        Packets of both phases open in any order while the previous key is kept (M-16).
-        """
-        before = seal(self.sealer, 2)
-        self.sealer.start_key_update()
-        after = seal(self.sealer, 2)
-        result = self.opener.open([after[1], before[1], after[0], before[0]])
-        self.assertEqual([one and one[0] for one in result], [6, 4, 5, 3])
-
-    def test_dropping_the_previous_key(self) -> None:
-        """
-        Once the previous key is gone, its packets are dropped with a reason (M-16).
-        """
-        late = seal(self.sealer, 1)
-        self.sealer.start_key_update()
-        self.opener.open(seal(self.sealer, 1))
-        self.opener.drop_previous_key()
-        self.assertEqual(self.opener.open(late), [None])
-        self.assertEqual(self.opener.drops, {DropTrigger.KEY_UNAVAILABLE: 1})
-
-    def test_a_forged_phase(self) -> None:
-        """
-        Packets with the phase bit flipped do not authenticate and change no phase (M-17).
-        """
-        for packet in seal(self.sealer, 20):
-            forged = packet[:4] + bytes([packet[4] ^ 0x80]) + packet[5:]
-            self.assertEqual(self.opener.open([forged]), [None])
-        self.assertEqual(self.opener.generation, 0)
-        self.assertEqual(self.opener.drops, {DropTrigger.UNDECRYPTABLE: 20})
-        self.assertEqual(self.opener.open(seal(self.sealer, 1)), opened(23, 24))
-
-    def test_following_the_peer(self) -> None:
-        """
-        Our direction follows the peer's without an acknowledgement, once (M-16).
-        """
-        ours = Sealer(AES_GCM, SECRET[::-1])
-        self.sealer.start_key_update()
-        self.opener.open(seal(self.sealer, 1))
-        for _ in range(2):
-            ours.follow(self.opener.generation)
-            self.assertEqual(ours.generation, 1)
-
-    def test_many_updates(self) -> None:
-        """
-        Update follows update, each with a batch in which the phase changes.
-        """
-        for _ in range(10):
-            batch = seal(self.sealer, 2)
-            self.sealer.on_acked(self.sealer.next_number - 1)
-            self.sealer.start_key_update()
-            batch += seal(self.sealer, 2)
-            self.assertEqual(len([one for one in self.opener.open(batch) if one]), 4)
-        self.assertEqual(self.opener.generation, 10)
-
-    def test_limits(self) -> None:
-        """
-        After 2^22 packets an update is due, and a key never seals more than 2^23 (M-15).
-        """
-        self.assertFalse(self.sealer.wants_key_update)
-        self.sealer.seal(SESSION_ID, [b"x"], KEY_UPDATE_AT - 1)
-        self.assertTrue(self.sealer.wants_key_update)
-        self.sealer.seal(SESSION_ID, [b"x"], MAX_PACKETS_PER_KEY - 2)
-        self.assertEqual(self.sealer.room, 1)
-        end = MAX_PACKETS_PER_KEY - 1
-        self.assertRaises(LimitError, self.sealer.seal, SESSION_ID, [b"x", b"x"], end)
-        self.sealer.seal(SESSION_ID, [b"x"], end)
-        self.assertRaises(LimitError, self.sealer.seal, SESSION_ID, [b"x"], end + 1)
-        self.sealer.start_key_update()
-        self.assertEqual(self.sealer.room, MAX_PACKETS_PER_KEY)
-        self.assertEqual(len(self.sealer.seal(SESSION_ID, [b"x"], end + 1)), 1)
 
 
 class ParkTests(SynchronousTestCase):

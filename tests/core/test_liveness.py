@@ -1,13 +1,12 @@
 """
-Tests of :mod:`resip.core.classic.liveness`.
+Tests of :mod:`resip.core.liveness`.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.classic.configuration import ClassicConfiguration, PeerTraits
-from resip.core.classic.liveness import (
+from resip.core.liveness import (
     FIRST_RETRY,
     LATE_OUTAGE,
     MAX_LATE_RETRY,
@@ -16,10 +15,14 @@ from resip.core.classic.liveness import (
     Liveness,
 )
 
-CONFIGURATION = ClassicConfiguration(
-    peer=PeerTraits(keep_alive_interval=15), idle_keep_alive_interval=60
-)
 START = 1000.0
+
+
+def make_liveness() -> Liveness:
+    """
+    One that asks after 15 seconds, without channels after 60.
+    """
+    return Liveness(keep_alive_interval=15, idle_keep_alive_interval=60, now=START)
 
 
 class LivenessTests(SynchronousTestCase):
@@ -31,7 +34,7 @@ class LivenessTests(SynchronousTestCase):
         """
         Sooner while it has channels.
         """
-        liveness = Liveness(CONFIGURATION, now=START)
+        liveness = make_liveness()
         self.assertEqual(liveness.keep_alive_time(has_channels=True), START + 15)
         self.assertEqual(liveness.keep_alive_time(has_channels=False), START + 60)
 
@@ -39,7 +42,7 @@ class LivenessTests(SynchronousTestCase):
         """
         The interval counts from the last sign of life.
         """
-        liveness = Liveness(CONFIGURATION, now=START)
+        liveness = make_liveness()
         liveness.on_received(now=START + 10)
         self.assertEqual(liveness.last_received_time, START + 10)
         self.assertEqual(liveness.keep_alive_time(has_channels=True), START + 25)
@@ -48,7 +51,7 @@ class LivenessTests(SynchronousTestCase):
         """
         Soon at first, then less often, after an hour rarely.
         """
-        liveness = Liveness(CONFIGURATION, now=START)
+        liveness = make_liveness()
         now, asked = START, []
         while now < START + 2 * LATE_OUTAGE:
             liveness.on_asked(now=now)
@@ -63,7 +66,7 @@ class LivenessTests(SynchronousTestCase):
         """
         It is reported with its duration, and again no sooner than the patience is over again.
         """
-        liveness = Liveness(CONFIGURATION, now=START)
+        liveness = make_liveness()
         self.assertIsNone(liveness.report_time())
         liveness.on_asked(now=START + 15)
         self.assertEqual(liveness.report_time(), START + 15 + PATIENCE)
@@ -75,7 +78,7 @@ class LivenessTests(SynchronousTestCase):
         """
         Nothing is to be reported, and the interval is the usual one.
         """
-        liveness = Liveness(CONFIGURATION, now=START)
+        liveness = make_liveness()
         liveness.on_asked(now=START + 15)
         liveness.on_received(now=START + 16)
         self.assertIsNone(liveness.report_time())
@@ -85,5 +88,5 @@ class LivenessTests(SynchronousTestCase):
         """
         It counts from the last sign of life.
         """
-        liveness = Liveness(CONFIGURATION, now=START)
+        liveness = make_liveness()
         self.assertEqual(liveness.silence(now=START + 7), 7)

@@ -4,8 +4,6 @@ The client's side of staying in touch: keep-alives while it is quiet, doubt when
 
 from __future__ import annotations
 
-from resip.core.classic.configuration import ClassicConfiguration
-
 #: Seconds between keep-alives that nobody answers: at first, in an outage's first hour, later.
 #: No whole seconds: what goes wrong every second, such as a NAT that forgets, would otherwise
 #: take away every single answer.
@@ -21,19 +19,25 @@ class Liveness:
     """
     Decides when to send a keep-alive and when the peer counts as silent.
 
+    :param keep_alive_interval: seconds of silence, with channels, before the first keep-alive.
+    :param idle_keep_alive_interval: the same without channels.
     :ivar last_received_time: when the peer last showed life.
     """
 
     __slots__ = (
-        "_configuration",
+        "_idle_keep_alive_interval",
+        "_keep_alive_interval",
         "_last_asked_time",
         "_last_reported_time",
         "_owed_since",
         "last_received_time",
     )
 
-    def __init__(self, configuration: ClassicConfiguration, *, now: float) -> None:
-        self._configuration = configuration
+    def __init__(
+        self, *, keep_alive_interval: float, idle_keep_alive_interval: float, now: float
+    ) -> None:
+        self._keep_alive_interval = keep_alive_interval
+        self._idle_keep_alive_interval = idle_keep_alive_interval
         self.last_received_time = now
         self._last_asked_time = now
         self._last_reported_time = now
@@ -60,12 +64,7 @@ class Liveness:
         When to send the next keep-alive.
         """
         if self._owed_since is None:
-            configuration = self._configuration
-            interval = (
-                configuration.peer.keep_alive_interval
-                if has_channels
-                else configuration.idle_keep_alive_interval
-            )
+            interval = self._keep_alive_interval if has_channels else self._idle_keep_alive_interval
             return max(self.last_received_time, self._last_asked_time) + interval
         waited = self._last_asked_time - self._owed_since
         retry = MAX_LATE_RETRY if waited > LATE_OUTAGE else min(FIRST_RETRY + waited, MAX_RETRY)
