@@ -40,6 +40,9 @@ class EndToEndTestCase(SynchronousTestCase):
     Starts processes and stops them; afterwards looks for secrets and tracebacks in their logs.
     """
 
+    #: Options of both sides that choose the dialect.
+    dialect: tuple[str, ...] = ()
+
     def setUp(self) -> None:
         """
         Make a directory with a short path, since programs put sockets into theirs.
@@ -89,7 +92,14 @@ class EndToEndTestCase(SynchronousTestCase):
         (self.state / "server.json").unlink(missing_ok=True)
         ports = ("--https-port=0", f"--port={port}")
         server = self.start_twistd(
-            "resip-server", "--state", str(self.state), "--listen", host, *ports, *arguments
+            "resip-server",
+            "--state",
+            str(self.state),
+            "--listen",
+            host,
+            *ports,
+            *self.dialect,
+            *arguments,
         )
         self.ports = wait_for_file(server, self.state / "server.json")
         # It listens a moment before it can handle signals; whoever answers can.
@@ -111,6 +121,7 @@ class EndToEndTestCase(SynchronousTestCase):
             str(self.client_state),
             "--carrier",
             carrier,
+            *self.dialect,
             *(f"--forward={target}" for target in targets),
         )
         client.wait_for(r"session \d+ started with")

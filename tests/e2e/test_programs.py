@@ -192,7 +192,22 @@ class TCPSSHTests(SSHTests):
     """
 
     carrier = "tcp"
-    size = SIZE
+
+
+class ClassicSSHTests(SSHTests):
+    """
+    The same in the classic dialect, over UDP.
+    """
+
+    dialect = ("--classic",)
+
+
+class ClassicTCPSSHTests(TCPSSHTests):
+    """
+    The same in the classic dialect, over TCP.
+    """
+
+    dialect = ("--classic",)
 
 
 class PostgreSQLTests(EndToEndTestCase):
