@@ -211,6 +211,13 @@ async def play(reactor: ILabReactor, folder: Path, exits: AsyncExitStack) -> boo
         for line in received.splitlines():
             say(f"  < {line}")
 
+    return await show_transfer(reactor, relay, port)
+
+
+async def show_transfer(reactor: ILabReactor, relay: UDPRelay, port: int) -> bool:
+    """
+    The last act: a file through the bad link; returns whether it arrived intact.
+    """
     say(f"\n6. A file of {FILE_SIZE / 1e6:.0f} MB; halfway the client's address changes:")
     result = await fetch_with_change(reactor, relay, port)
     counters = (relay.up_link.counters, relay.down_link.counters)
