@@ -5,6 +5,7 @@ Programs that people use, through real processes: they must work as if the netwo
 from __future__ import annotations
 
 import getpass
+import grp
 import os
 import pwd
 import subprocess
@@ -13,6 +14,7 @@ import tempfile
 from pathlib import Path
 from random import Random
 from shutil import rmtree
+from unittest import SkipTest
 
 from tests.e2e.fixture import HOST, LOCAL6, EndToEndTestCase, is_root
 from tests.support.processes import environment, find_program, free_port, missing_programs
@@ -129,6 +131,19 @@ class SSHTestCase(EndToEndTestCase):
         return path
 
 
+def sshd_gives_terminals() -> bool:
+    """
+    Whether an ``sshd`` of this user may: it wants terminals of group ``tty``, and only root's
+    can make them so where the system does not.
+    """
+    near, far = os.openpty()
+    try:
+        return os.getuid() == 0 or os.fstat(far).st_gid == grp.getgrnam("tty").gr_gid
+    finally:
+        os.close(near)
+        os.close(far)
+
+
 class SSHTests(SSHTestCase):
     """
     Over UDP.
@@ -138,6 +153,8 @@ class SSHTests(SSHTestCase):
         """
         A shell on a terminal answers each command before the next is typed.
         """
+        if not sshd_gives_terminals():
+            raise SkipTest("/dev/pts is not of group tty, so only root's sshd gives terminals")
         shell = subprocess.Popen(
             [find_program("ssh") or "ssh", "-F", str(self.configuration), "-tt", "far", "sh"],
             stdin=subprocess.PIPE,
