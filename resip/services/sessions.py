@@ -66,7 +66,10 @@ class ServerSessions:
         self._random_bytes = random_bytes
         self._on_request = on_request
         self._endpoint = ClassicEndpoint(
-            master=self._cipher_keys(), random_bytes=random_bytes, max_sessions=MAX_SESSIONS
+            master=self._cipher_keys(),
+            random_bytes=random_bytes,
+            max_sessions=MAX_SESSIONS,
+            is_taken=self._is_taken,
         )
         self._is_classic = is_classic
         self._modern: ModernEndpoint[KeyRecord] | None = None
@@ -125,6 +128,7 @@ class ServerSessions:
                 self._random_bytes, now=self._clocks.monotonic()
             ),
             max_sessions=MAX_SESSIONS,
+            is_taken=self._is_taken,
         )
         return self._modern.public_key
 
@@ -229,6 +233,10 @@ class ServerSessions:
         """
         for session_id in list(self._drivers):
             self._end(session_id, "the server stops")
+
+    def _is_taken(self, session_id: int) -> bool:
+        # Both dialects share the numbers by which sessions are driven, owned and asked about.
+        return session_id in self._drivers
 
     def _drive(self, session: Session, key: KeyRecord, kind: str) -> int:
         session_id = session.session_id

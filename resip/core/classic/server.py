@@ -4,6 +4,8 @@ The server's side of a classic session, and the endpoint that tells sessions apa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from resip.core.classic.channel import Channel, ChannelState
 from resip.core.classic.cipher import CipherKeys, SessionKeys
 from resip.core.classic.commands import (
@@ -186,6 +188,8 @@ class ClassicEndpoint:
     All classic sessions of one server: takes off the outer wrapper and finds the session.
 
     :ivar sessions: by session id.
+
+    :param is_taken: whether an id means something else to the owner.
     """
 
     def __init__(
@@ -194,6 +198,7 @@ class ClassicEndpoint:
         master: CipherKeys,
         random_bytes: RandomBytes,
         max_sessions: int = 10_000,
+        is_taken: Callable[[int], bool] = lambda session_id: False,
         packet_size: int = DEFAULT_PACKET_SIZE,
     ) -> None:
         self.master = master
@@ -201,6 +206,7 @@ class ClassicEndpoint:
         self._outer = OuterWrapper(master, packet_size)
         self._random_bytes = random_bytes
         self._max_sessions = max_sessions
+        self._is_taken = is_taken
 
     @property
     def packet_size(self) -> int:
@@ -220,7 +226,7 @@ class ClassicEndpoint:
         if len(self.sessions) >= self._max_sessions:
             raise LimitError(f"the server has {len(self.sessions)} sessions, as many as allowed")
         session_id = 0
-        while not session_id or session_id in self.sessions:
+        while not session_id or session_id in self.sessions or self._is_taken(session_id):
             session_id = int.from_bytes(self._random_bytes(4))
         codec = PacketCodec(session_id, self._outer, keys, self._random_bytes)
         session = self.sessions[session_id] = ClassicServerSession(codec, configuration, now=now)

@@ -45,6 +45,7 @@ class ModernEndpoint(Generic[Owner]):
     :param static_key: the server's; invitations hold the public one.
     :param server_run: identity of this run.
     :param make_controller: a congestion controller for a new session.
+    :param is_taken: whether an id means something else to the owner.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ModernEndpoint(Generic[Owner]):
         make_controller: Callable[[], RateController],
         configuration: ModernConfiguration | None = None,
         max_sessions: int = 10_000,
+        is_taken: Callable[[int], bool] = lambda session_id: False,
     ) -> None:
         self._static_key = static_key
         self._server_run = server_run
@@ -63,6 +65,7 @@ class ModernEndpoint(Generic[Owner]):
         self._make_controller = make_controller
         self._configuration = configuration
         self._max_sessions = max_sessions
+        self._is_taken = is_taken
         self._reset_key = derive_reset_key(static_key)
         self._resets = ResetSender(self._reset_key, random_bytes)
         self._by_id: dict[int, ModernSession] = {}
@@ -177,7 +180,8 @@ class ModernEndpoint(Generic[Owner]):
 
     def _allocate(self) -> int:
         session_id = 0
-        while not session_id or session_id in self._by_id:
+        # A session is known by its first id even after the client has retired that.
+        while not session_id or session_id in self._by_id or self._is_taken(session_id):
             session_id = int.from_bytes(self._random_bytes(4))
         return session_id
 

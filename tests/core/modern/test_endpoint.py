@@ -30,6 +30,8 @@ class EndpointTests(SynchronousTestCase):
         An endpoint that knows one client.
         """
         self.dice = random.Random(1)
+        #: Ids that mean something else to the owner.
+        self.taken: set[int] = set()
         self.client_key = X25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
         self.endpoint: ModernEndpoint[str] = ModernEndpoint(
             X25519PrivateKey.from_private_bytes(self.dice.randbytes(32)),
@@ -39,6 +41,7 @@ class EndpointTests(SynchronousTestCase):
                 datagram_size=1200, random=self.dice.random, now=NOW
             ),
             max_sessions=2,
+            is_taken=self.taken.__contains__,
         )
 
     def accept(self, key: X25519PrivateKey | None = None) -> Accepted[str]:
@@ -51,6 +54,18 @@ class EndpointTests(SynchronousTestCase):
         handshake = ClientHandshake(key, public_key, hello, self.dice.randbytes)
         known = {public_key_of(self.client_key): "alice"}
         return self.endpoint.accept(handshake.message1, known.get, now=NOW)
+
+    def test_ids_that_are_taken_are_not_given(self) -> None:
+        """
+        A number by which the owner knows another session is never an id of a new one.
+        """
+        state = self.dice.getstate()
+        session = self.accept().session
+        first = session.session_id
+        session.close(now=NOW)
+        self.dice.setstate(state)
+        self.taken.add(first)
+        self.assertNotEqual(self.accept().session.session_id, first)
 
     def test_a_known_client(self) -> None:
         """
