@@ -4,8 +4,10 @@ A token bucket: spreads packets over time at a given rate, in bursts a timer can
 
 from __future__ import annotations
 
-#: Reactors wake up a millisecond late or more; up to this much of the rate may be caught up.
-CATCH_UP_TIME = 0.002
+#: Reactors wake up late, by a millisecond or, on a busy machine, by ten. What a late wake-up
+#: missed, up to so many seconds of it, is caught up: otherwise less is sent than the rate says,
+#: and a rate model that is fed by what arrives would follow that down.
+CATCH_UP_TIME = 0.015
 
 
 class Pacer:
@@ -18,22 +20,25 @@ class Pacer:
     :ivar burst: how many units may go at once after a pause, at least 1.
     """
 
-    __slots__ = ("_tokens", "_updated_at", "burst", "rate")
+    __slots__ = ("_due_at", "_tokens", "_updated_at", "burst", "rate")
 
     def __init__(self, *, rate: float, burst: float) -> None:
         self.rate = rate
         self.burst = burst
         self._tokens = burst
         self._updated_at = 0.0
+        self._due_at: float | None = None
 
     def available(self, *, now: float) -> int:
         """
         How many units may be sent now, 0 or more.
         """
         if now > self._updated_at:
-            limit = max(self.burst, self.rate * CATCH_UP_TIME)
+            late = 0.0 if self._due_at is None else max(0.0, now - self._due_at)
+            limit = self.burst + min(late, CATCH_UP_TIME) * self.rate
             self._tokens = min(limit, self._tokens + (now - self._updated_at) * self.rate)
             self._updated_at = now
+            self._due_at = None
         return max(0, int(self._tokens + 1e-6))
 
     def spend(self, units: float) -> None:
@@ -44,7 +49,9 @@ class Pacer:
 
     def ready_at(self, *, wanted: float = 1) -> float:
         """
-        When ``wanted`` units will be available, at most a full burst.
+        When ``wanted`` units will be available, at most a full burst. Somebody waits for them:
+        what is asked for later than that is not lost.
         """
         missing = min(wanted, self.burst) - self._tokens
-        return self._updated_at + max(0.0, missing / self.rate)
+        self._due_at = self._updated_at + max(0.0, missing / self.rate)
+        return self._due_at

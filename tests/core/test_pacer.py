@@ -54,12 +54,34 @@ class PacerTests(SynchronousTestCase):
         pacer.spend(10)
         self.assertAlmostEqual(pacer.ready_at(wanted=1000), 1000.1)
 
-    def test_a_fast_pacer_catches_up(self) -> None:
+    def test_a_late_wake_up_misses_nothing(self) -> None:
         """
-        A wake-up that comes late may send what the rate gives in the catch-up time.
+        What became available between the promised time and the wake-up may be sent, too.
         """
-        pacer = Pacer(rate=1_000_000, burst=1)
-        self.assertEqual(pacer.available(now=1000), int(1_000_000 * CATCH_UP_TIME))
+        pacer = Pacer(rate=1000, burst=10)
+        pacer.available(now=1000)
+        pacer.spend(10)
+        due = pacer.ready_at(wanted=10)
+        self.assertEqual(pacer.available(now=due + 0.008), 18)
+
+    def test_only_so_much_lateness_is_caught_up(self) -> None:
+        """
+        Who was away for long finds a burst and the catch-up time.
+        """
+        pacer = Pacer(rate=1000, burst=10)
+        pacer.available(now=1000)
+        pacer.spend(10)
+        pacer.ready_at(wanted=10)
+        self.assertEqual(pacer.available(now=1060), 10 + round(1000 * CATCH_UP_TIME))
+
+    def test_idleness_is_not_caught_up(self) -> None:
+        """
+        Who waited for nothing finds a burst, however much time went by.
+        """
+        pacer = Pacer(rate=1000, burst=10)
+        pacer.available(now=1000)
+        pacer.spend(10)
+        self.assertEqual(pacer.available(now=1060), 10)
 
     @given(st.lists(st.tuples(st.floats(0, 0.1), st.integers(0, 50)), max_size=50))
     def test_the_rate_is_never_exceeded(self, steps: list[tuple[float, int]]) -> None:
