@@ -33,6 +33,7 @@ from resip.bootstrap.static_key import load_static_key
 from resip.cli.hostname import guess_host
 from resip.core.errors import ResipError
 from resip.core.modern.noise import public_key_of
+from resip.services.retry import ask_clients_to_retry
 from resip.tunnel.policy import parse_pattern
 
 #: Names of keys that nobody named.
@@ -125,6 +126,22 @@ def keys_allow(options: argparse.Namespace) -> None:
     patterns = None if options.server_list else options.patterns
     _check_patterns(patterns)
     KeyStore(_state(options)).set_allow(options.name, patterns)
+
+
+def retry(options: argparse.Namespace) -> None:
+    """
+    ``resip retry``: have the running clients try now.
+
+    :raises ResipError: when none runs, or one belongs to another user.
+    """
+    state = _state(options)
+    count = ask_clients_to_retry(state)
+    if not count:
+        raise StateError(
+            f"no client runs with the state directory {state.path}: start one with 'twistd "
+            "resip-client', or name its directory with --state"
+        )
+    _hint(f"asked {count} client{'s' if count > 1 else ''} to try now")
 
 
 def _state(options: argparse.Namespace) -> StateDirectory:

@@ -55,6 +55,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_invite(subcommands)
     _add_join(subcommands)
     _add_keys(subcommands)
+    _add_retry(subcommands)
     return parser
 
 
@@ -148,6 +149,18 @@ def _add_keys(subcommands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     _add_state(allowing)
     allowing.set_defaults(run=commands.keys_allow, check=_check_allow)
+
+
+def _add_retry(subcommands: Subparsers[argparse.ArgumentParser]) -> None:
+    parser = subcommands.add_parser(
+        "retry",
+        help="have the running clients try now",
+        description="Tell the clients that run on this machine with this state directory to try "
+        "every way to their servers now, instead of waiting for the next attempt. They notice "
+        "most changes of the network by themselves.",
+    )
+    _add_state(parser)
+    parser.set_defaults(run=commands.retry)
 
 
 def _add_state(parser: argparse.ArgumentParser) -> None:

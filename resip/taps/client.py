@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from twisted.application.service import IService
@@ -13,6 +14,8 @@ from resip.bootstrap.servers import find_invitation
 from resip.core.errors import ResipError
 from resip.services.client import ClientConfiguration, ClientService
 from resip.services.clock import use_monotonic_time
+from resip.services.network import NetworkWatcher
+from resip.services.retry import RetrySignal
 from resip.taps.options import Setting, SettingsOptions
 from resip.taps.server import state_directory
 from resip.tunnel.specification import ForwardError, parse_forward
@@ -44,6 +47,7 @@ class Options(SettingsOptions):
         Setting("carrier", "auto, udp or tcp", default="auto", choices=CARRIERS),
         Setting("compress", "compress what the forwards carry", bool, False),
         Setting("classic", "speak the classic dialect", bool, False),
+        Setting("qlog", "write a trace of each modern session into this directory"),
     )
 
     def postOptions(self) -> None:
@@ -60,7 +64,8 @@ class Options(SettingsOptions):
                 "nothing to do: give at least one --forward, such as --forward 4000:localhost:22"
             )
         try:
-            self.invitation = find_invitation(self["server"], state_directory(self["state"]))
+            self.state = state_directory(self["state"])
+            self.invitation = find_invitation(self["server"], self.state)
         except ResipError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -78,5 +83,12 @@ def makeService(options: Options) -> IService:
         carrier=options["carrier"],
         compress=options["compress"],
         is_classic=options["classic"],
+        qlog=options["qlog"] and Path(options["qlog"]).absolute(),
     )
-    return ClientService(reactor, configuration)
+    service = ClientService(reactor, configuration)
+    for impulse in (
+        NetworkWatcher(reactor, lambda what: service.retry()),
+        RetrySignal(reactor, options.state, service.retry),
+    ):
+        impulse.setServiceParent(service)  # type: ignore[no-untyped-call]
+    return service
