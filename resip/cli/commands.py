@@ -16,9 +16,9 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 
 from resip.bootstrap.certificates import load
-from resip.bootstrap.client import FirstContact, fetch_first_contact
 from resip.bootstrap.credentials import derive_api_key
 from resip.bootstrap.errors import InvitationError, StateError
+from resip.bootstrap.first_contact import FirstContact, fetch_first_contact
 from resip.bootstrap.invitation import MAX_LENGTH, Invitation, is_valid_host, parse_invitation
 from resip.bootstrap.keystore import KeyStore, is_valid_name
 from resip.bootstrap.servers import (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from resip import __version__
 from resip.cli import commands
+from resip.cli.direct import add_direct
 from resip.core.errors import ResipError
 from resip.tunnel.policy import PolicyError
 
@@ -55,6 +56,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_invite(subcommands)
     _add_join(subcommands)
     _add_keys(subcommands)
+    add_direct(subcommands)
     _add_retry(subcommands)
     return parser
 

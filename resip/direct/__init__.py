@@ -1,0 +1,3 @@
+"""
+Files from one party straight to another: docs/transfer.md.
+"""

@@ -1,0 +1,3 @@
+"""
+Tests of :mod:`resip.direct`.
+"""
