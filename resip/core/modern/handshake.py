@@ -1,8 +1,7 @@
 """
 The handshake: who the two sides are, what they agree on, and the first secrets.
 
-Section 1 of docs/protocol.md, and section 2.4 for handshakes that travel in packets. The two
-messages are Noise IK, ignorant of what carries them (M-3):
+Section 1 of docs/protocol.md. The two messages are Noise IK, ignorant of what carries them (M-3):
 
     client                               server
     ClientHandshake.message1  -------->  ServerHandshake.read   (is the public key known?)
@@ -14,8 +13,6 @@ What is wrong with a message, whatever it is, is a
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -35,13 +32,6 @@ PROLOGUE = b"resip 1"
 VERSION = 1
 
 RESET_TOKEN_SIZE = 16
-
-#: Bytes of every packet with a message 1, so that the answer can never amplify (M-20).
-MESSAGE1_PACKET_SIZE = 1_200
-MAC_SIZE = 16
-_ID_SIZE = 4
-#: The longest message 1 that fits its packet.
-MAX_MESSAGE1_SIZE = MESSAGE1_PACKET_SIZE - _ID_SIZE - MAC_SIZE
 
 # Diffie-Hellman functions that reading an authentic message 1 takes: es and ss.
 _MESSAGE1_EXCHANGES = 2
@@ -365,72 +355,3 @@ class ServerHandshake:
     def _do_the_rest_of_the_work(self) -> None:
         for _ in range(self._noise.exchanges, _MESSAGE1_EXCHANGES):
             self._static_key.exchange(self._static_key.public_key())
-
-
-class HandshakePackets:
-    """
-    Puts handshake messages into packets and takes them out (section 2.4).
-
-        message 1: masked word | noise message 1 | random padding to 1,200 bytes | mac (16)
-        message 2: the client's id | noise message 2 | mac (16)
-
-    The masked word is two zero bytes and the length of the noise message, XORed with the keyed
-    BLAKE2s of the ephemeral key that the message starts with.
-
-    :param server_public_key: 32 bytes; whoever knows them can make a mac (M-19).
-    """
-
-    def __init__(self, server_public_key: bytes) -> None:
-        self._mac_key = hashlib.blake2s(b"resip mac" + server_public_key).digest()
-
-    def wrap_message1(self, message1: bytes, random_bytes: RandomBytes) -> bytes:
-        """
-        A packet of 1,200 bytes.
-
-        :raises ValueError: when the message is longer than :data:`MAX_MESSAGE1_SIZE`.
-        """
-        if len(message1) > MAX_MESSAGE1_SIZE:
-            raise ValueError(f"{len(message1)} bytes of message 1, more than {MAX_MESSAGE1_SIZE}")
-        word = len(message1) ^ self._mask(message1[:KEY_SIZE])
-        padding = random_bytes(MAX_MESSAGE1_SIZE - len(message1))
-        return self._sign(word.to_bytes(_ID_SIZE) + message1 + padding)
-
-    def unwrap_message1(self, packet: bytes) -> bytes | None:
-        """
-        The noise message, ``None`` for every packet that does not carry one (M-19).
-        """
-        if len(packet) != MESSAGE1_PACKET_SIZE:
-            return None
-        masked = int.from_bytes(packet[:_ID_SIZE])
-        size = masked ^ self._mask(packet[_ID_SIZE : _ID_SIZE + KEY_SIZE])
-        if not KEY_SIZE <= size <= MAX_MESSAGE1_SIZE or not self._is_signed(packet):
-            return None
-        return packet[_ID_SIZE : _ID_SIZE + size]
-
-    def wrap_message2(self, session_id: int, message2: bytes) -> bytes:
-        """
-        The packet of an answer.
-
-        :param session_id: the client's, from the hello.
-        """
-        return self._sign(session_id.to_bytes(_ID_SIZE) + message2)
-
-    def unwrap_message2(self, packet: bytes) -> tuple[int, bytes] | None:
-        """
-        The client's id and the noise message, ``None`` for every other packet.
-        """
-        if len(packet) < _ID_SIZE + KEY_SIZE + MAC_SIZE or not self._is_signed(packet):
-            return None
-        return int.from_bytes(packet[:_ID_SIZE]), packet[_ID_SIZE:-MAC_SIZE]
-
-    def _mask(self, ephemeral: bytes) -> int:
-        return int.from_bytes(hashlib.blake2s(ephemeral, key=self._mac_key).digest()[:_ID_SIZE])
-
-    def _mac(self, data: bytes) -> bytes:
-        return hashlib.blake2s(data, key=self._mac_key, digest_size=MAC_SIZE).digest()
-
-    def _sign(self, data: bytes) -> bytes:
-        return data + self._mac(data)
-
-    def _is_signed(self, packet: bytes) -> bool:
-        return hmac.compare_digest(self._mac(packet[:-MAC_SIZE]), packet[-MAC_SIZE:])
