@@ -31,6 +31,8 @@ from resip.bootstrap.messages import (
     parse_session_start,
 )
 from resip.bootstrap.ratelimit import RateLimiter
+from resip.bootstrap.site import is_loopback
+from resip.carriers.web import CARRIER_PATH
 from resip.core.classic.cipher import HashName
 from resip.core.errors import LimitError
 
@@ -51,6 +53,8 @@ Authenticate = Callable[[str], KeyRecord | None]
 StartSession = Callable[[KeyRecord, HashName, bool], SessionGrant]
 HasSession = Callable[[int, KeyRecord], bool]
 AcceptHandshake = Callable[[bytes], bytes | None]
+#: Takes a carrier's request and says what ``render`` returns; ``None`` for a stranger's.
+Carry = Callable[[Request], bytes | int | None]
 
 
 class _Refused(Exception):
@@ -79,6 +83,7 @@ class BootstrapResource(Resource):
     :param accept_handshake: starts a modern session for message 1 of a handshake and returns
         message 2; ``None`` when it is refused, whatever the reason, after the same work (M-4).
         It may raise :class:`~resip.core.errors.LimitError`.
+    :param carry: takes the requests of carriers; ``None`` when there are none.
     :param started: Unix seconds; the identity of this run of the server.
     :param wall_clock: Unix seconds, told to clients.
     :param now: monotonic seconds, for the rate limits.
@@ -97,18 +102,20 @@ class BootstrapResource(Resource):
         started: int,
         wall_clock: Callable[[], float],
         now: Callable[[], float],
+        carry: Carry | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._authenticate = authenticate
         self._start_session = start_session
         self._has_session = has_session
         self._accept_handshake = accept_handshake
+        self._carry = carry
         self._started = started
         self._wall_clock = wall_clock
         self._failures = RateLimiter(burst=FAILURE_BURST, rate=FAILURE_RATE, now=now)
         self._requests = RateLimiter(burst=REQUEST_BURST, rate=REQUEST_RATE, now=now)
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes | int:
         """
         Answer one request, whatever its method.
         """
@@ -117,7 +124,8 @@ class BootstrapResource(Resource):
         headers.setRawHeaders("Content-Type", ["application/json"])
         headers.setRawHeaders("Cache-Control", ["no-store"])
         try:
-            return self._answer(request)
+            carried = self._carried(request)
+            return self._answer(request) if carried is None else carried
         except _Refused as refused:
             return self._refuse(request, refused)
         except RequestError as error:
@@ -127,6 +135,12 @@ class BootstrapResource(Resource):
         except Exception:
             self._log.failure("A call of the session API failed")
             return self._refuse(request, _Refused(ErrorCode.INTERNAL_ERROR))
+
+    def _carried(self, request: Request) -> bytes | int | None:
+        # Before any limit of requests: a carrier's are many, and prove themselves.
+        if self._carry is None or request.path != CARRIER_PATH.encode("ascii"):
+            return None
+        return self._carry(request)
 
     def _answer(self, request: Request) -> bytes:
         address = _source_address(request)
@@ -202,4 +216,11 @@ def _presented_key(request: Any) -> str:
 
 
 def _source_address(request: Any) -> str:
-    return str(getattr(request.getClientAddress(), "host", "unknown"))
+    """
+    Where a request comes from; a reverse proxy on this machine is believed what it says of that.
+    """
+    host = str(getattr(request.getClientAddress(), "host", "unknown"))
+    forwarded = request.getHeader("x-forwarded-for")
+    if forwarded and is_loopback(host):
+        return str(forwarded.rpartition(",")[2].strip())
+    return host

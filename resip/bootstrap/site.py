@@ -1,10 +1,11 @@
 """
-HTTP for the session API with every bound that Twisted's own leaves open: the size of a body, the
-life of a connection, how many there are, and what the log learns.
+HTTP for the session API, and for carriers behind it, with every bound that Twisted's own leaves
+open: the size of a body, the life of a connection, how many there are, and what the log learns.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from io import BytesIO
 from typing import Any
@@ -18,9 +19,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from resip.bootstrap.messages import ErrorCode, error_body
+from resip.carriers.http import MAX_POST_SIZE
 
-#: Bytes of the longest request body; the API's longest has about twenty.
-MAX_BODY_SIZE = 16 * 1024
+#: Bytes of the longest request body, which is one of the HTTP carrier.
+MAX_BODY_SIZE = MAX_POST_SIZE
 
 #: Seconds without a byte after which a connection ends.
 IDLE_TIMEOUT = 30
@@ -29,10 +31,12 @@ IDLE_TIMEOUT = 30
 #: and then. Far more than the handful of requests that a client sends on one.
 MAX_CONNECTION_TIME = 120.0
 
-#: Connections at once; each costs a TLS state of some 50 kB.
+#: Connections at once; each costs a TLS state of some 50 kB. Those of carriers that have shown an
+#: authentic packet are not counted.
 MAX_CONNECTIONS = 512
 
-#: Connections at once from one address.
+#: Connections at once from one address, except this machine's own: behind a reverse proxy all
+#: clients come from there.
 MAX_CONNECTIONS_PER_ADDRESS = 64
 
 
@@ -43,7 +47,7 @@ def bootstrap_factory(resource: IResource, clock: IReactorTime) -> Factory:
     :param clock: for the timeouts.
     """
     make_site: Any = _QuietSite
-    site = make_site(resource, _BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock)
+    site = make_site(resource, BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock)
     return ConnectionLimits(site, clock)
 
 
@@ -75,7 +79,8 @@ class ConnectionLimits(WrappingFactory[Any]):
         """
         host = str(getattr(addr, "host", ""))
         is_full = self._hosts.total() >= MAX_CONNECTIONS
-        if is_full or self._hosts[host] >= MAX_CONNECTIONS_PER_ADDRESS:
+        is_own = is_loopback(host)
+        if is_full or (self._hosts[host] >= MAX_CONNECTIONS_PER_ADDRESS and not is_own):
             return _Refusal()
         return _LimitedConnection(self, self.wrappedFactory.buildProtocol(addr), host)
 
@@ -100,20 +105,51 @@ class _LimitedConnection(ProtocolWrapper):
     def __init__(self, factory: ConnectionLimits, wrapped: Any, host: str) -> None:
         super().__init__(factory, wrapped)
         self._host = host
+        self._is_counted = False
         self._deadline: IDelayedCall | None = None
+
+    def admit(self) -> None:
+        """
+        Count and limit it no longer.
+        """
+        if self._is_counted:
+            self._is_counted = False
+            self.factory.connection_lost(self._host)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
+    def upgrade(self, protocol: Any) -> None:
+        """
+        Have another protocol speak from now on.
+        """
+        assert self.transport is not None
+        self.unregisterProducer()  # type: ignore[no-untyped-call]
+        self.wrappedProtocol = protocol
+        protocol.makeConnection(self)
 
     def makeConnection(self, transport: Any) -> None:
         self.factory.connection_made(self._host)
+        self._is_counted = True
         self._deadline = self.factory.clock.callLater(
             MAX_CONNECTION_TIME, transport.abortConnection
         )
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.connection_lost(self._host)
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        self.admit()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+def is_loopback(host: str) -> bool:
+    """
+    Whether an address is this machine's own.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 class _Refusal(Protocol):
@@ -131,7 +167,7 @@ class _QuietSite(Site):
         pass
 
 
-class _BoundedRequest(Request):
+class BoundedRequest(Request):
     """
     Keeps its body in memory and ends the connection when it is too large, announced or not.
     """
@@ -140,12 +176,39 @@ class _BoundedRequest(Request):
     content: BytesIO
     _is_refused = False
 
+    def admit(self) -> None:
+        """
+        Whoever sent this is no stranger: neither count its connection nor limit its life.
+        """
+        if self.channel is not None:
+            self.channel.transport.admit()
+
+    def abort(self) -> None:
+        """
+        Cut the connection.
+        """
+        if self.channel is not None:
+            self.channel.transport.abortConnection()
+
+    def upgrade(self, protocol: Any) -> None:
+        """
+        Have the connection speak another protocol from now on. The client must have waited for
+        the answer to this request, which is the protocol's to write.
+        """
+        self.channel.transport.upgrade(protocol)
+
     def gotLength(self, length: int | None) -> None:
+        """
+        The headers are there; Twisted calls this.
+        """
         self.content = BytesIO()
         if length is not None and length > MAX_BODY_SIZE:
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
+        """
+        Some of the body is; Twisted calls this.
+        """
         if self._is_refused:
             return
         if self.content.tell() + len(data) > MAX_BODY_SIZE:
@@ -154,10 +217,16 @@ class _BoundedRequest(Request):
             self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """
+        All of it is; Twisted calls this.
+        """
         if not self._is_refused:
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
+        """
+        Without the address.
+        """
         return f"<{type(self).__name__}>"  # the inherited one shows the address
 
     def _refuse(self) -> None:
