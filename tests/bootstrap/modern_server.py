@@ -75,7 +75,9 @@ class Server:
     def _accept_handshake(self, message1: bytes) -> bytes | None:
         self.messages.append(message1)
         try:
-            accepted = self._endpoint.accept(message1, self.keystore.find_by_public_key, now=0.0)
+            accepted = self._endpoint.accept(
+                message1, lambda key, _: self.keystore.find_by_public_key(key), now=0.0
+            )
         except HandshakeError:
             return None
         self.accepted.append(accepted)
@@ -120,7 +122,7 @@ class _SpiedResource(BootstrapResource):
         super().__init__(**arguments)
         self._api_keys = api_keys
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes | int:
         """
         Answer as always.
         """

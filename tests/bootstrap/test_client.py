@@ -22,9 +22,9 @@ from twisted.web.iweb import IAgent
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from resip.bootstrap import client as client_module
+from resip.bootstrap import https as https_module
 from resip.bootstrap.certificates import load_or_create, server_tls_options, spki_hash
-from resip.bootstrap.client import BootstrapClient, fetch_first_contact
+from resip.bootstrap.client import BootstrapClient
 from resip.bootstrap.credentials import derive_api_key
 from resip.bootstrap.errors import (
     BootstrapError,
@@ -36,6 +36,7 @@ from resip.bootstrap.errors import (
     ServerFailed,
     Unreachable,
 )
+from resip.bootstrap.first_contact import fetch_first_contact
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.keystore import KeyRecord
 from resip.bootstrap.messages import ErrorCode, ServerInfo, error_body
@@ -394,7 +395,7 @@ class LoopbackTests(TestCase):
         """
         Silence, before the handshake or after the request, ends with the deadline.
         """
-        self.patch(client_module, "REQUEST_TIMEOUT", 0.2)
+        self.patch(https_module, "REQUEST_TIMEOUT", 0.2)
         silent = await self.listen_with(
             TCP4ServerEndpoint(cast(Any, reactor), 0, interface="127.0.0.1"),
             Factory.forProtocol(Protocol),

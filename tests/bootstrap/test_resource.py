@@ -358,6 +358,21 @@ class RateLimitTests(SynchronousTestCase):
         statuses = [self.server.ask(INFO)[0] for _ in range(REQUEST_BURST + 1)]
         self.assertEqual(statuses[-2:], [200, 429])
 
+    def test_clients_behind_a_proxy(self) -> None:
+        """
+        A proxy on this machine is believed whom it asks for, as far as it knows; others are not.
+        """
+        forged = b"X-Forwarded-For: 192.0.2.%d"
+        for proxy in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+            for number in range(FAILURE_BURST + 5):
+                header = b"X-Forwarded-For: 198.51.100.9, 192.0.2.%d" % number
+                self.assertEqual(self.server.ask(INFO, header, key="x", host=proxy)[0], 403)
+        statuses = [
+            self.server.ask(INFO, forged % number, key="x", host="192.0.2.99")[0]
+            for number in range(FAILURE_BURST + 1)
+        ]
+        self.assertEqual(statuses[-1], 429)
+
 
 class BoundTests(SynchronousTestCase):
     """
@@ -432,6 +447,15 @@ class BoundTests(SynchronousTestCase):
         first.connectionLost(CLOSED)
         self.assertFalse(self.server.connect("c")[1].is_aborted)
         self.assertEqual(factory.connection_count, 3)
+
+    def test_connections_of_a_proxy(self) -> None:
+        """
+        From this machine, where a proxy may stand before all clients, only the whole is limited.
+        """
+        self.patch(site_module, "MAX_CONNECTIONS", 5)
+        self.patch(site_module, "MAX_CONNECTIONS_PER_ADDRESS", 2)
+        refused = [self.server.connect("127.0.0.1")[1].is_aborted for _ in range(6)]
+        self.assertEqual(refused, [False] * 5 + [True])
 
     def test_closed_connections_leave_no_timers(self) -> None:
         """
