@@ -4,6 +4,7 @@ The ways to one peer: which of them are proven, and on which to answer (docs/pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from resip.core.types import Path, RandomBytes
@@ -24,6 +25,10 @@ MINIMUM_VALIDATION_TIME = 3.0
 #: Paths of one peer that are remembered. A laptop has about two; whoever replays captured packets
 #: from many addresses gets no more.
 MAX_PATHS = 4
+#: Packets to an address that is not validated whose acknowledgement would validate it.
+REMEMBERED_NUMBERS = 64
+#: Bytes kept back for the next challenge.
+CHALLENGE_RESERVE = 48
 #: What a validated path may be sent.
 UNLIMITED = 1 << 62
 
@@ -48,6 +53,7 @@ class PathState:
 
     A carrier that keeps a connection has proven the address by opening it.
 
+    :param is_same_host: the peer has proven another port of the host.
     :ivar path: the carrier and the address.
     :ivar validation: whether the peer receives there.
     :ivar rtt: seconds between the last challenge and its answer, ``None`` before; at least the
@@ -58,9 +64,10 @@ class PathState:
     __slots__ = (
         "_challenges",
         "_deadline",
-        "_first_number",
         "_interval",
+        "_is_same_host",
         "_next_challenge_time",
+        "_numbers",
         "_received_bytes",
         "_sent_bytes",
         "last_received_time",
@@ -69,8 +76,11 @@ class PathState:
         "validation",
     )
 
-    def __init__(self, path: Path, *, is_validated: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, is_validated: bool = False, is_same_host: bool = False
+    ) -> None:
         self.path = path
+        self._is_same_host = is_same_host
         self.validation = Validation.UNTRIED
         if is_validated or path.is_reliable:
             self.validation = Validation.VALIDATED
@@ -78,7 +88,7 @@ class PathState:
         self.last_received_time = 0.0
         self._received_bytes = 0
         self._sent_bytes = 0
-        self._first_number: int | None = None
+        self._numbers: list[int] = []
         #: What was sent and when.
         self._challenges: dict[bytes, float] = {}
         self._interval = 0.0
@@ -88,8 +98,10 @@ class PathState:
     @property
     def is_validated(self) -> bool:
         """
-        Whether the peer proved that it receives here.
+        Whether the peer proved that it receives here, or at this host and is being asked (M-67).
         """
+        if self.validation is Validation.PENDING:
+            return self._is_same_host
         return self.validation is Validation.VALIDATED
 
     @property
@@ -97,7 +109,7 @@ class PathState:
         """
         Bytes that may be sent now, 0 or more (M-20).
         """
-        if self.validation is Validation.VALIDATED:
+        if self.is_validated:
             return UNLIMITED
         return max(0, AMPLIFICATION_LIMIT * self._received_bytes - self._sent_bytes)
 
@@ -108,26 +120,29 @@ class PathState:
         self._received_bytes += size
         self.last_received_time = now
 
-    def on_sent(self, size: int, *, number: int) -> None:
+    def on_sent(self, size: int, *, number: int, count: int = 1) -> None:
         """
         Packets of ``size`` bytes in all were sent here, challenges included.
 
-        :param number: of the first of them.
+        :param number: of the first of them. :param count: how many they are.
         """
         self._sent_bytes += size
-        if self._first_number is None:
-            self._first_number = number
+        if not self.is_validated:
+            self._numbers.extend(range(number, number + count))
+            del self._numbers[:-REMEMBERED_NUMBERS]
 
-    def on_acked(self, largest: int) -> bool:
+    def on_acked(self, ranges: Sequence[tuple[int, int]]) -> bool:
         """
-        The peer acknowledged ``largest`` in a packet from here.
+        The peer acknowledged packets.
 
         One that was sent here, and only here, proves as much as the answer to a challenge.
 
+        :param ranges: (first, last) of their numbers.
         :return: whether that validated the path.
         """
-        first = self._first_number
-        if self.is_validated or first is None or largest < first:
+        if self.is_validated or not any(
+            first <= number <= last for first, last in ranges for number in self._numbers
+        ):
             return False
         self._stop(Validation.VALIDATED)
         return True
@@ -192,6 +207,8 @@ class PathState:
     def _stop(self, result: Validation) -> None:
         self.validation = result
         self._challenges.clear()
+        if self.is_validated:
+            self._numbers.clear()
         self._next_challenge_time = None
 
 
@@ -221,6 +238,15 @@ class PathSelector:
         """
         return len(self._states)
 
+    @property
+    def pending(self) -> PathState | None:
+        """
+        Where the newest packet came from, while that is not validated and another path is.
+        """
+        newest = self._newest
+        is_pending = newest is not None and newest is not self.current and not newest.is_validated
+        return newest if is_pending else None
+
     def get(self, path: Path) -> PathState | None:
         """
         What is known of ``path``.
@@ -233,7 +259,8 @@ class PathSelector:
         """
         Authentic packets arrived that had not arrived before.
 
-        :param number: the highest of their numbers.
+        :param number: the highest of their numbers, probes of the path left out (M-65); -1 when
+            all were.
         :param size: bytes of all of them.
         :param probe_timeout: seconds, without backoff.
         :return: whether :attr:`current` is another path now.
@@ -242,12 +269,14 @@ class PathSelector:
         if state is None:
             state = self._add(path)
         state.on_received(size, now=now)
-        if number < self._highest_number:
+        if 0 <= number < self._highest_number:
+            return False
+        # Who only asks may want to move here soon: then there should be nothing left to prove.
+        state.start_validation(probe_timeout=probe_timeout, now=now)
+        if number < 0:
             return False
         self._highest_number = number
         self._newest = state
-        if not state.is_validated:
-            state.start_validation(probe_timeout=probe_timeout, now=now)
         return self._choose()
 
     def on_response(self, response: bytes, *, now: float) -> bool:
@@ -296,12 +325,25 @@ class PathSelector:
         timers = [state.get_timer() for state in self._states.values()]
         return min((timer for timer in timers if timer is not None), default=None)
 
-    def handle_timer(self, *, now: float) -> None:
+    def handle_timer(self, *, now: float) -> bool:
         """
         Give up the validations whose time is over.
+
+        :return: whether :attr:`current` is another path now.
         """
+        current = self.current
+        was_validated = current is not None and current.is_validated
         for state in self._states.values():
             state.handle_timer(now=now)
+        if current is None or current.is_validated or not was_validated:
+            return False
+        return self._fall_back()
+
+    def _fall_back(self) -> bool:
+        validated = [other for other in self._states.values() if other.is_validated]
+        before = self.current
+        self.current = max(validated, key=_last_received_time, default=before)
+        return self.current is not before
 
     def _choose(self) -> bool:
         newest = self._newest
@@ -319,7 +361,10 @@ class PathSelector:
             # Those nobody proved first, of each kind the one silent for longest.
             victim = min(others, key=lambda state: (state.is_validated, state.last_received_time))
             del self._states[victim.path]
-        state = self._states[path] = PathState(path)
+        state = PathState(
+            path, is_same_host=any(_is_proven_host(o, path) for o in self._states.values())
+        )
+        self._states[path] = state
         return state
 
 
@@ -354,6 +399,13 @@ class ChosenPath:
             return False
         self.current = None
         return True
+
+
+def _is_proven_host(state: PathState, path: Path) -> bool:
+    known = state.path
+    if known.carrier != path.carrier or known.address is None or path.address is None:
+        return False
+    return state.validation is Validation.VALIDATED and known.address[0] == path.address[0]
 
 
 def _last_received_time(state: PathState) -> float:

@@ -1,0 +1,128 @@
+"""
+Whether the server answers by the path in use, for the client's choice among paths.
+"""
+
+from __future__ import annotations
+
+from resip.core.events import Event, PathAnswered, PathSilent
+from resip.core.types import Path
+
+#: Probe timeouts, and seconds at least, for which an answer may be owed. A round of probes could
+#: have been answered by then, and of the two seconds in which a dead path should be left enough
+#: remain to dial another. A mistake costs a dial: the path is left only if another answers first.
+SILENT_TIMEOUTS = 2
+MIN_SILENCE = 0.6
+#: The same on a connection: what loss there is shows as pauses of its own repetition, which
+#: begin with 0.2 s and double (RFC 6298).
+MIN_RELIABLE_SILENCE = 1.2
+#: Packets within a second that make a stream of them. When it stops the client asks, since a dead
+#: path and a server that has nothing more to say look alike to whoever only receives.
+STREAM_PACKETS = 16
+STREAM_TIME = 1.0
+#: Seconds that such a stream may pause.
+STREAM_PAUSE = 0.05
+
+
+class PathWatch:
+    """
+    Notices that what was sent is not answered, and that it is again.
+
+    :ivar events: what the owner of the session should hear.
+    """
+
+    __slots__ = (
+        "_first_number",
+        "_is_doubted",
+        "_owed_since",
+        "_path",
+        "_quiet_time",
+        "_stream_count",
+        "_stream_start",
+        "events",
+    )
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._path: Path | None = None
+        #: No answer came since the path came into use, or since it was called silent.
+        self._is_doubted = True
+        self._first_number = 0
+        self._owed_since: float | None = None
+        self._stream_start = 0.0
+        self._stream_count = 0
+        self._quiet_time: float | None = None
+
+    def on_path_changed(self, path: Path | None, *, next_number: int) -> None:
+        """
+        Another path is in use.
+
+        :param next_number: of the first packet that will take it.
+        """
+        self._path = path
+        self._is_doubted = True
+        self._first_number = next_number
+        self._owed_since = self._quiet_time = None
+        self._stream_count = 0
+
+    def on_sent(self, *, is_answer_owed: bool, now: float) -> None:
+        """
+        Packets left.
+
+        :param is_answer_owed: whether any is to be acknowledged.
+        """
+        if is_answer_owed and self._owed_since is None:
+            self._owed_since = now
+
+    def on_acked(self, newest: int, *, is_answer_owed: bool, now: float) -> None:
+        """
+        Packets were acknowledged for the first time.
+
+        :param newest: the highest of their numbers.
+        :param is_answer_owed: whether more are to be.
+        """
+        if newest < self._first_number:
+            return
+        self._owed_since = now if is_answer_owed else None
+        if self._is_doubted and self._path is not None:
+            self._is_doubted = False
+            self.events.append(PathAnswered(self._path))
+
+    def on_received(self, count: int, *, now: float) -> None:
+        """
+        So many packets came.
+        """
+        if now - self._stream_start > STREAM_TIME:
+            self._stream_start, self._stream_count = now, 0
+        self._stream_count += count
+        is_stream = self._stream_count >= STREAM_PACKETS
+        self._quiet_time = now + STREAM_PAUSE if is_stream else None
+
+    def get_timer(self, *, probe_timeout: float) -> float | None:
+        """
+        When :meth:`handle_timer` has something to do.
+
+        :param probe_timeout: seconds, without backoff.
+        """
+        silent_time = self._silent_time(probe_timeout)
+        return self._quiet_time if silent_time is None else silent_time
+
+    def handle_timer(self, *, probe_timeout: float, now: float) -> bool:
+        """
+        Call the path silent if it is; returns whether to ask the server for an answer, because
+        its stream of packets stopped just now.
+        """
+        silent_time = self._silent_time(probe_timeout)
+        if silent_time is not None and now >= silent_time and self._path is not None:
+            self._is_doubted = True
+            self.events.append(PathSilent(self._path))
+        if self._quiet_time is None or now < self._quiet_time:
+            return False
+        self._quiet_time = None
+        self._stream_count = 0
+        return self._owed_since is None
+
+    def _silent_time(self, probe_timeout: float) -> float | None:
+        if self._owed_since is None or self._is_doubted or self._path is None:
+            return None
+        least = MIN_RELIABLE_SILENCE if self._path.is_reliable else MIN_SILENCE
+        return self._owed_since + max(SILENT_TIMEOUTS * probe_timeout, least)

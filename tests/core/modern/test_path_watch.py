@@ -1,0 +1,127 @@
+"""
+Tests of :mod:`resip.core.modern.path_watch`.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.events import PathAnswered, PathSilent
+from resip.core.modern.path_watch import (
+    MIN_RELIABLE_SILENCE,
+    MIN_SILENCE,
+    SILENT_TIMEOUTS,
+    STREAM_PACKETS,
+    STREAM_PAUSE,
+    PathWatch,
+)
+from resip.core.types import Path
+
+UDP, TCP = Path("udp"), Path("tcp", is_reliable=True)
+
+
+class PathWatchTests(SynchronousTestCase):
+    """
+    A watch by script, on a path that has answered.
+    """
+
+    def setUp(self) -> None:
+        """
+        Use UDP.
+        """
+        self.watch = PathWatch()
+        self.use(UDP)
+
+    def use(self, path: Path) -> None:
+        """
+        Take a path, by which packet 10 is acknowledged.
+        """
+        self.watch.on_path_changed(path, next_number=10)
+        self.watch.on_sent(is_answer_owed=True, now=0.0)
+        self.watch.on_acked(10, is_answer_owed=False, now=0.0)
+
+    def advance(self, now: float, *, probe_timeout: float = 0.1) -> bool:
+        """
+        Act at a time, as far as the watch's timer asks for it.
+        """
+        timer = self.watch.get_timer(probe_timeout=probe_timeout)
+        if timer is None or timer > now:
+            return False
+        return self.watch.handle_timer(probe_timeout=probe_timeout, now=now)
+
+    def test_the_first_answer(self) -> None:
+        """
+        It is told, once; acknowledgements of what took the path before do not count.
+        """
+        self.assertEqual(self.watch.events, [PathAnswered(UDP)])
+        self.watch.on_path_changed(TCP, next_number=20)
+        self.watch.on_acked(19, is_answer_owed=True, now=1.0)
+        self.assertEqual(len(self.watch.events), 1)
+        self.watch.on_acked(20, is_answer_owed=True, now=1.0)
+        self.watch.on_acked(21, is_answer_owed=True, now=1.0)
+        self.assertEqual(self.watch.events[1:], [PathAnswered(TCP)])
+
+    def test_silence_and_its_end(self) -> None:
+        """
+        An answer that is owed for too long is told once, and the answer, too.
+        """
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        self.watch.on_sent(is_answer_owed=True, now=1.4)
+        self.advance(1.0 + MIN_SILENCE - 0.01)
+        self.assertEqual(len(self.watch.events), 1)
+        self.advance(1.0 + MIN_SILENCE)
+        self.advance(10.0)
+        self.assertEqual(self.watch.events[1:], [PathSilent(UDP)])
+        self.watch.on_acked(12, is_answer_owed=False, now=11.0)
+        self.assertEqual(self.watch.events[2:], [PathAnswered(UDP)])
+
+    def test_progress_is_no_silence(self) -> None:
+        """
+        A long queue of packets is acknowledged bit by bit.
+        """
+        self.watch.on_sent(is_answer_owed=True, now=0.0)
+        for number in range(20):
+            now = 0.9 * MIN_SILENCE * number
+            self.advance(now)
+            self.watch.on_acked(11 + number, is_answer_owed=True, now=now)
+        self.assertEqual(self.watch.events, [PathAnswered(UDP)])
+
+    def test_patience(self) -> None:
+        """
+        Where round trips are long answers may be, too, and on a connection, which repeats.
+        """
+        self.watch.on_sent(is_answer_owed=True, now=0.0)
+        patience = SILENT_TIMEOUTS * 2.0
+        self.assertEqual(self.watch.get_timer(probe_timeout=2.0), patience)
+        self.use(TCP)
+        self.watch.on_sent(is_answer_owed=True, now=0.0)
+        self.assertEqual(self.watch.get_timer(probe_timeout=0.1), MIN_RELIABLE_SILENCE)
+
+    def test_a_stream_that_stops(self) -> None:
+        """
+        It is asked after, once, unless an answer is owed anyway.
+        """
+        self.watch.on_received(STREAM_PACKETS, now=1.0)
+        self.assertFalse(self.advance(1.0 + STREAM_PAUSE / 2))
+        self.assertTrue(self.advance(1.0 + STREAM_PAUSE))
+        self.assertFalse(self.advance(10.0))
+        self.watch.on_received(STREAM_PACKETS, now=20.0)
+        self.watch.on_sent(is_answer_owed=True, now=20.0)
+        self.assertFalse(self.advance(20.0 + STREAM_PAUSE))
+
+    def test_few_packets_are_no_stream(self) -> None:
+        """
+        What comes now and then may stop without a question.
+        """
+        for second in range(STREAM_PACKETS):
+            self.watch.on_received(1, now=float(second))
+        self.assertIsNone(self.watch.get_timer(probe_timeout=0.1))
+
+    def test_without_a_path(self) -> None:
+        """
+        Nobody is called silent.
+        """
+        self.watch.on_path_changed(None, next_number=20)
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        self.advance(100.0)
+        self.assertEqual(self.watch.events, [PathAnswered(UDP)])
