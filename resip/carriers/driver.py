@@ -8,7 +8,7 @@ somebody may wait for the answer; those that follow closely are folded into one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -103,6 +103,8 @@ class SessionDriver:
     :param now: monotonic seconds; what the session is told.
     :param on_request: called with each channel that the peer asks for.
     :param on_path: called when the session sends elsewhere.
+    :param on_path_answer: called with a path by which the peer answers.
+    :param on_path_silence: called when it does not answer by the path in use.
     :param on_silence: called with the seconds for which the peer has owed an answer.
     :param on_answer: called when the peer shows life after a silence, or after it was out of reach.
     :param on_lost: called with the reason when the peer has ended or forgotten the session.
@@ -119,6 +121,8 @@ class SessionDriver:
         now: Callable[[], float],
         on_request: Callable[[Channel], None] | None = None,
         on_path: Callable[[Path | None], None] | None = None,
+        on_path_answer: Callable[[Path], None] | None = None,
+        on_path_silence: Callable[[Path], None] | None = None,
         on_silence: Callable[[float], None] | None = None,
         on_answer: Callable[[], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
@@ -129,6 +133,8 @@ class SessionDriver:
         self._now = now
         self._on_request = on_request
         self._on_path = on_path
+        self._on_path_answer = on_path_answer
+        self._on_path_silence = on_path_silence
         self._on_silence = on_silence
         self._on_answer = on_answer
         self._on_lost = on_lost
@@ -157,13 +163,13 @@ class SessionDriver:
 
     # Input.
 
-    def receive_datagram(self, data: bytes, path: Path) -> bool:
+    def receive_datagrams(self, packets: Sequence[bytes], path: Path) -> bool:
         """
-        A carrier delivered a packet; returns whether it was authentic.
+        A carrier delivered packets; returns whether any was authentic.
         """
         if self._is_stopped:
             return False
-        is_authentic = self.session.receive_datagram(data, path, now=self._now())
+        is_authentic = self.session.receive_datagrams(packets, path, now=self._now())
         if is_authentic:
             self.input_received()
         return is_authentic
@@ -173,6 +179,13 @@ class SessionDriver:
         Send on ``path`` from now on.
         """
         self.session.use_path(path, now=self._now())
+        self.turn_soon()
+
+    def probe_path(self, path: Path) -> None:
+        """
+        Ask whether the peer answers by a path that is not in use.
+        """
+        self.session.probe_path(path, now=self._now())
         self.turn_soon()
 
     def path_closed(self, path: Path) -> None:
@@ -311,6 +324,9 @@ class SessionDriver:
         self._arm(is_blocked=is_blocked)
 
     def _send(self, *, even_if_full: bool = False) -> bool:
+        for other, packets in self.session.probes_to_send(now=self._now()):
+            if other.carrier in self._carriers:
+                self._carriers[other.carrier].send(other, packets)
         path = self.session.path
         if path is None:
             return False
@@ -382,6 +398,10 @@ class SessionDriver:
                 self._request(channel_id, target)
             case events.PathChanged(path):
                 self._path_changed(path)
+            case events.PathAnswered(path) if self._on_path_answer is not None:
+                self._on_path_answer(path)
+            case events.PathSilent(path) if self._on_path_silence is not None:
+                self._on_path_silence(path)
             case events.PeerSilent(seconds):
                 self._silent_since = self.session.last_received_time
                 if self._on_silence is not None:

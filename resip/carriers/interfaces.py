@@ -4,13 +4,13 @@ What a driver needs of a carrier.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from resip.core.types import Path
 
-#: Called with every packet; says whether it was authentic.
-ReceivePacket = Callable[[bytes, Path], bool]
+#: Called with the packets that arrived together by one path; says whether any was authentic.
+ReceivePackets = Callable[[Sequence[bytes], Path], bool]
 
 
 class Carrier(Protocol):

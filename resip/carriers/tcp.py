@@ -5,7 +5,7 @@ dialled again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from twisted.application.internet import ClientService
@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resip.carriers.framing import PREAMBLE_SIZE, BlockFraming, Framing
-from resip.carriers.interfaces import ReceivePacket
+from resip.carriers.interfaces import ReceivePackets
+from resip.carriers.tcp_socket import enlarge_calls, limit_unsent
 from resip.core.errors import ProtocolError
 from resip.core.types import Path
 
@@ -51,7 +52,8 @@ EARLY_REDIALS = 1800
 @implementer(IPushProducer)
 class TCPConnection(Protocol):
     """
-    One connection: cuts the stream into packets, and stops writing while it is full.
+    One connection: cuts the stream into packets, and takes no more while it has not handed all
+    that was written to the kernel.
 
     :param framing: where packets begin and end; ``None``: the first bytes that arrive decide.
     :ivar path: what the session knows this connection as; ``None`` before it is connected.
@@ -68,6 +70,7 @@ class TCPConnection(Protocol):
         self.path: Path | None = None
         self.is_introduced = False
         self.is_writable = True
+        self._is_direct = False
 
     @property
     def kept(self) -> int:
@@ -80,19 +83,23 @@ class TCPConnection(Protocol):
         """
         Write packets. They are lost while the peer has not shown how it frames its own.
         """
-        if self._framing is not None:
+        if self._framing is not None and packets:
             self.transport.write(self._framing.wrap(packets))
+            self.is_writable = self.is_writable and not self._is_direct
 
     def connectionMade(self) -> None:
         """
         The connection stands; Twisted calls this.
         """
         self.transport.setTcpNoDelay(True)
-        IConsumer(self.transport).registerProducer(self, True)
-        if self._carrier.preamble:
-            self.transport.write(self._carrier.preamble)
+        enlarge_calls(self.transport)
+        self._is_direct = limit_unsent(self.transport)
+        # A producer that does not stream is told whenever all that it wrote is with the kernel.
+        IConsumer(self.transport).registerProducer(self, not self._is_direct)
         peer = self.transport.getPeer()
-        self.path = Path(CARRIER_NAME, (peer.host, peer.port), is_reliable=True)
+        self.path = Path(self._carrier.name, (peer.host, peer.port), is_reliable=True)
+        if self._carrier.preamble is not None:
+            self.transport.write(self._carrier.preamble(self.path))
         self._carrier.connected(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -106,12 +113,21 @@ class TCPConnection(Protocol):
         except ProtocolError:
             self.transport.abortConnection()
             return
-        for packet in packets:
-            if not self._hand_on(packet):
+        for batch in self._batches(packets):
+            if not self._hand_on(batch):
                 self.transport.abortConnection()
                 return
         if not self.is_introduced:
             self._carrier.limit_stranger_bytes()
+
+    def end(self) -> None:
+        """
+        Send nothing more behind what was written.
+        """
+        # A transport does not end what a producer may still write to.
+        IConsumer(self.transport).unregisterProducer()
+        self.is_writable = False
+        self.transport.loseWriteConnection()
 
     def _split(self, data: bytes) -> list[bytes]:
         if self._framing is None:
@@ -125,18 +141,26 @@ class TCPConnection(Protocol):
                 data = data[PREAMBLE_SIZE:]
         return self._framing.feed(data)
 
-    def _hand_on(self, packet: bytes) -> bool:
+    def _batches(self, packets: list[bytes]) -> Iterator[list[bytes]]:
+        # So many at once that what follows too many bad ones is not looked at.
+        while packets:
+            assert self._framing is not None, "it cut the packets"
+            count = self._framing.max_bad_packets if self.is_introduced else 1
+            yield packets[:count]
+            packets = packets[count:]
+
+    def _hand_on(self, packets: list[bytes]) -> bool:
         # Says whether what follows may be of use.
         assert self.path is not None, "connectionMade comes first"
         assert self._framing is not None, "it cut the packet"
-        if self._carrier.receive(packet, self.path):
+        if self._carrier.receive(packets, self.path):
             self._bad_packets = 0
             if not self.is_introduced:
                 self.is_introduced = True
                 self._carrier.introduced(self)
             return True
-        self._carrier.unauthentic += 1
-        self._bad_packets += 1
+        self._carrier.unauthentic += len(packets)
+        self._bad_packets += len(packets)
         return self.is_introduced and self._bad_packets < self._framing.max_bad_packets
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -173,27 +197,28 @@ class TCPCarrier(Factory):
 
     Its framing is said in one of three ways: ``framing``, ``choose_framing`` or ``packet_size``.
 
-    :param receive: told of every packet, answers whether it was authentic.
+    :param receive: told of all packets, answers whether any of those it got is authentic.
     :param framing: makes the framing of each connection.
     :param choose_framing: given the first :data:`~resip.carriers.framing.PREAMBLE_SIZE` bytes of
         a connection, makes its framing; for a listening side that speaks both dialects.
     :param packet_size: short for a ``framing`` of blocks of so many bytes.
-    :param preamble: written first on each connection; see :attr:`preamble`.
+    :param preamble: gives what each connection begins with.
     :param on_connected: a connection may be used to send; only a dialling side wants to know.
     :param on_closed: a path is gone.
     :param on_writable: a path that was full takes more.
     :param requires_introduction: close connections that show no authentic packet in time.
+    :param name: the carrier's name in its paths; another one when something lies between it and
+        TCP.
     :raises ValueError: when the framing is not said in just one way.
-    :ivar preamble: what the next connection begins with; empty for none.
     :ivar fruitless: connections in a row that have shown no authentic packet.
-    :ivar unauthentic: packets that were not authentic.
+    :ivar unauthentic: packets that were not authentic, nor any that came together with them.
     """
 
     noisy = False
 
     def __init__(
         self,
-        receive: ReceivePacket,
+        receive: ReceivePackets,
         *,
         clock: IReactorTime,
         on_closed: Callable[[Path], None],
@@ -201,15 +226,17 @@ class TCPCarrier(Factory):
         framing: Callable[[], Framing] | None = None,
         choose_framing: Callable[[bytes], Framing] | None = None,
         packet_size: int | None = None,
-        preamble: bytes = b"",
+        preamble: Callable[[Path], bytes] | None = None,
         on_connected: Callable[[Path], None] | None = None,
         requires_introduction: bool = True,
+        name: str = CARRIER_NAME,
     ) -> None:
         if [framing, choose_framing, packet_size].count(None) != 2:
             raise ValueError("give one of framing, choose_framing and packet_size")
         if packet_size is not None:
             framing = partial(BlockFraming, packet_size)
         self.receive = receive
+        self.name = name
         self.preamble = preamble
         self.on_writable = on_writable
         self.fruitless = 0
@@ -287,7 +314,7 @@ class TCPCarrier(Factory):
             if connection in self._strangers:
                 connection.transport.abortConnection()
             else:
-                connection.transport.loseWriteConnection()
+                connection.end()
         if self._connections:
             timeout = self._clock.callLater(CLOSE_TIMEOUT, self.close_all)
             closed.addCallback(lambda _: timeout.cancel() if timeout.active() else None)

@@ -14,7 +14,8 @@ from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 
-from resip.carriers.interfaces import ReceivePacket
+from resip.carriers.interfaces import ReceivePackets
+from resip.carriers.udp_socket import Address, BatchPort
 from resip.core.types import Path
 
 CARRIER_NAME = "udp"
@@ -32,27 +33,33 @@ class UDPCarrier(DatagramProtocol):
     """
     One socket: hands every datagram to ``receive``, and sends without looking back.
 
+    Its socket is best opened by :func:`~resip.carriers.udp_socket.listen_udp`.
+
     :param name: the carrier's name in its paths; another one for each further socket.
     :param on_unsendable: told of the path and size of each packet that is larger than the system
         sends that way. None of it left the machine.
+    :param on_writable: told of each path that was not writable and is again.
     :ivar unsendable: packets that the system refused to send: no route, too big, not permitted.
         They are lost like any other; the session finds out.
     """
 
     noisy = False
-    transport: IUDPTransport | None
+    transport: IUDPTransport | BatchPort | None
 
     def __init__(
         self,
-        receive: ReceivePacket,
+        receive: ReceivePackets,
         name: str = CARRIER_NAME,
         *,
         on_unsendable: Callable[[Path, int], None] | None = None,
+        on_writable: Callable[[Path], None] | None = None,
     ) -> None:
         self.name = name
         self._receive = receive
         self._on_unsendable = on_unsendable
-        self._paths: dict[tuple[str, int], Path] = {}
+        self._on_writable = on_writable
+        self._paths: dict[Address, Path] = {}
+        self._blocked: dict[Path, None] = {}
         self.unsendable = 0
 
     def startProtocol(self) -> None:
@@ -63,37 +70,69 @@ class UDPCarrier(DatagramProtocol):
         if get_handle is not None:
             forbid_fragments(get_handle())
 
-    def datagramReceived(self, data: bytes, address: tuple[str, int]) -> None:
+    def datagramReceived(self, data: bytes, address: Address) -> None:
         """
         A datagram arrived; Twisted calls this.
         """
-        path = self._paths.get(address)
-        if path is None:
-            if len(self._paths) >= MAX_CACHED_PATHS:
-                self._paths.clear()
-            path = self._paths[address] = Path(self.name, (address[0], address[1]))
-        self._receive(data, path)
+        self.datagrams_received([data], address)
 
     def is_writable(self, path: Path) -> bool:
         """
-        Always: what does not fit the socket's buffer is lost.
+        Whether the socket's buffer has room.
         """
+        if isinstance(self.transport, BatchPort) and self.transport.is_full:
+            self._blocked[path] = None
+            return False
         return True
 
     def send(self, path: Path, packets: list[bytes]) -> None:
         """
         Send packets to the path's address.
         """
-        transport = self.transport
-        if transport is None:
+        transport, address = self.transport, path.address
+        if transport is None or address is None:
+            return
+        if isinstance(transport, BatchPort):
+            transport.send(packets, address)
             return
         for packet in packets:
             try:
-                transport.write(packet, path.address)
+                transport.write(packet, address)
             except (OSError, MessageLengthError) as error:
-                self.unsendable += 1
-                if self._on_unsendable is not None and _is_too_long(error):
-                    self._on_unsendable(path, len(packet))
+                self.datagram_refused(packet, address, error)
+
+    # A DatagramUser.
+
+    def datagrams_received(self, packets: list[bytes], address: Address) -> None:
+        """
+        Datagrams arrived from one address.
+        """
+        self._receive(packets, self._path(address))
+
+    def datagram_refused(self, packet: bytes, address: Address, error: Exception) -> None:
+        """
+        The system does not send this packet.
+        """
+        self.unsendable += 1
+        if self._on_unsendable is not None and _is_too_long(error):
+            self._on_unsendable(self._path(address), len(packet))
+
+    def socket_writable(self) -> None:
+        """
+        The socket's buffer has room again.
+        """
+        blocked, self._blocked = self._blocked, {}
+        if self._on_writable is not None:
+            for path in blocked:
+                self._on_writable(path)
+
+    def _path(self, address: Address) -> Path:
+        path = self._paths.get(address)
+        if path is None:
+            if len(self._paths) >= MAX_CACHED_PATHS:
+                self._paths.clear()
+            path = self._paths[address] = Path(self.name, (address[0], address[1]))
+        return path
 
 
 def forbid_fragments(handle: socket.socket) -> None:

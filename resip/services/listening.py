@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorUDP
 from twisted.internet.protocol import DatagramProtocol
 
+from resip.carriers.udp_socket import listen_udp
 from resip.services.errors import ServiceError
 
 #: Where Linux says whether a socket on ``::`` leaves IPv4 alone (RFC 3493 section 5.3).
@@ -24,8 +25,6 @@ IPV6_ONLY_SWITCH = FilePath("/proc/sys/net/ipv6/bindv6only")
 #: taken for UDP. So many tries fail together only on a machine without free ports.
 PORT_TRIES = 32
 BACKLOG = 512
-#: No UDP datagram is larger.
-MAX_DATAGRAM = 65_535
 
 _Open = Callable[[str, int], IListeningPort]
 #: A protocol factory for connections; Twisted's own annotations disagree about their type.
@@ -82,6 +81,14 @@ class Listeners:
         """
         return self._listen(port, [partial(self._open_tcp, factory)], option)
 
+    def listen_udp(
+        self, port: int, make_datagram_protocol: Callable[[], DatagramProtocol], option: str
+    ) -> int:
+        """
+        Listen for datagrams; see :meth:`listen_both`.
+        """
+        return self._listen(port, [partial(self._open_udp, make_datagram_protocol)], option)
+
     def listen_both(
         self,
         port: int,
@@ -111,9 +118,7 @@ class Listeners:
     def _open_udp(
         self, make_protocol: Callable[[], DatagramProtocol], address: str, port: int
     ) -> IListeningPort:
-        return self._reactor.listenUDP(
-            port, make_protocol(), interface=address, maxPacketSize=MAX_DATAGRAM
-        )
+        return listen_udp(self._reactor, port, make_protocol(), address)
 
     def _listen(self, port: int, kinds: Sequence[_Open], option: str) -> int:
         tries = 1 if port else PORT_TRIES

@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resip.carriers.channels import Channel
+from resip.carriers.tcp_socket import enlarge_calls
 from resip.core.errors import ResetCode
 
 #: Bytes that may arrive for a program that is gone before the far side is told so by a reset.
@@ -175,6 +176,7 @@ class StreamAttachment(TwistedProtocol):
         Prepare the socket. It is not read yet.
         """
         self._transport = transport = cast(StreamTransport, self.transport)
+        enlarge_calls(transport)
         transport.setTcpNoDelay(True)
         with suppress(OSError):  # some systems refuse it on a socket that was reset already
             transport.setTcpKeepAlive(True)

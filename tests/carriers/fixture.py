@@ -6,6 +6,7 @@ TCP connections in memory.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 from typing import cast
 
@@ -25,6 +26,7 @@ from resip.core.classic.packet import OuterWrapper, PacketCodec
 from resip.core.classic.server import ClassicEndpoint, ClassicServerSession
 from resip.core.errors import ChannelError, ResetCode
 from resip.core.events import ChannelReset, Event
+from resip.core.session import WithoutProbes
 from resip.core.types import Path, Protocol, Target
 from tests.support.network import DatagramReactor
 from tests.tunnel.programs import MemoryTransport, RecordingUser
@@ -37,7 +39,7 @@ GOOD = b"good".ljust(SIZE, b".")
 BAD = b"bad".ljust(SIZE, b".")
 
 
-class ScriptedSession:
+class ScriptedSession(WithoutProbes):
     """
     Offers the interface of :class:`resip.core.session.Session`; does what the test says.
 
@@ -66,12 +68,12 @@ class ScriptedSession:
         """
         return [call[0] for call in self.calls]
 
-    def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
+    def receive_datagrams(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
         """
         Packets that start with ``good`` are authentic.
         """
-        self.calls.append(("receive", data))
-        return data.startswith(b"good")
+        self.calls += [("receive", packet) for packet in packets]
+        return any(packet.startswith(b"good") for packet in packets)
 
     def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
         """
@@ -264,7 +266,7 @@ class DriverPair:
     def _drive(
         self, session: ClassicClientSession | ClassicServerSession
     ) -> tuple[SessionDriver, UDPCarrier]:
-        carrier = UDPCarrier(lambda data, path: driver.receive_datagram(data, path))
+        carrier = UDPCarrier(lambda packets, path: driver.receive_datagrams(packets, path))
         driver = SessionDriver(
             session,
             {carrier.name: carrier},
@@ -364,12 +366,12 @@ class TCPCarrierTestCase(SynchronousTestCase):
             requires_introduction=self.requires_introduction,
         )
 
-    def receive(self, data: bytes, path: Path) -> bool:
+    def receive(self, packets: Sequence[bytes], path: Path) -> bool:
         """
-        Keep it.
+        Keep them.
         """
-        self.received.append((data, path))
-        return data.startswith(b"good")
+        self.received += [(packet, path) for packet in packets]
+        return any(packet.startswith(b"good") for packet in packets)
 
     def connect(self, port: int = 1) -> MemoryConnection:
         """

@@ -72,7 +72,7 @@ class TurnTests(DriverTestCase):
         self.pass_time(1)
         self.session.events.append(events.DataReceived(1, b"question"))
         self.session.packets.append(b"answer")
-        self.assertTrue(self.driver.receive_datagram(b"good", PATH))
+        self.assertTrue(self.driver.receive_datagrams([b"good"], PATH))
         self.assertEqual(user.heard, [b"question"])
         self.assertEqual(self.carrier.sent, [b"answer"])
 
@@ -82,11 +82,11 @@ class TurnTests(DriverTestCase):
         """
         _, user = self.open()
         self.pass_time(1)
-        self.driver.receive_datagram(b"good", PATH)
+        self.driver.receive_datagrams([b"good"], PATH)
         for number in range(3):
             self.clock.advance(FOLD_INTERVAL / 4)
             self.session.events.append(events.DataReceived(1, bytes([number])))
-            self.driver.receive_datagram(b"good", PATH)
+            self.driver.receive_datagrams([b"good"], PATH)
         self.assertEqual(user.heard, [])
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         self.reactor.advance(0)
@@ -96,7 +96,7 @@ class TurnTests(DriverTestCase):
         """
         A packet that is not authentic costs no turn and is reported as such.
         """
-        self.assertFalse(self.driver.receive_datagram(b"bad", PATH))
+        self.assertFalse(self.driver.receive_datagrams([b"bad"], PATH))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_a_write_after_a_pause_goes_out_at_once(self) -> None:
@@ -378,7 +378,7 @@ class StopTests(DriverTestCase):
         self.driver.stop()
         self.session.calls.clear()
         self.driver.stop()
-        self.assertFalse(self.driver.receive_datagram(b"good", PATH))
+        self.assertFalse(self.driver.receive_datagrams([b"good"], PATH))
         self.driver.turn_soon()
         self.driver.input_received()
         self.assertEqual(self.session.calls, [])

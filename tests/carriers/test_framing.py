@@ -268,7 +268,9 @@ class BadPacketTests(DialectsTestCase):
         authentic one forgives them.
         """
         some = [MODERN_BAD] * (MAX_BAD_PACKETS - 1)
-        connection = self.modern(packets=(MODERN_GOOD, *some, MODERN_GOOD, *some, MODERN_GOOD))
+        connection = self.modern(packets=(MODERN_GOOD,))
+        for packets in (some, [MODERN_GOOD], some, [MODERN_GOOD]):
+            connection.protocol.dataReceived(PrefixFraming().wrap(packets))
         self.assertFalse(connection.is_aborted)
         self.assertEqual(self.packets().count(MODERN_GOOD), 3)
         self.assertEqual(self.carrier.unauthentic, 2 * len(some))
@@ -277,7 +279,9 @@ class BadPacketTests(DialectsTestCase):
         """
         A stream of nothing else is cut, and the rest is not looked at.
         """
-        connection = self.modern(packets=(MODERN_GOOD, *[MODERN_BAD] * (MAX_BAD_PACKETS + 5)))
+        connection = self.modern(packets=(MODERN_GOOD,))
+        bad = [MODERN_BAD] * (MAX_BAD_PACKETS + 5)
+        connection.protocol.dataReceived(PrefixFraming().wrap(bad))
         self.assertTrue(connection.is_aborted)
         self.assertEqual(self.packets(), [MODERN_GOOD] + [MODERN_BAD] * MAX_BAD_PACKETS)
 
@@ -345,6 +349,7 @@ class PreambleTests(TCPCarrierTestCase):
     """
 
     requires_introduction = False
+    preamble = SESSION_ID
 
     def make_carrier(self) -> TCPCarrier:
         """
@@ -353,7 +358,7 @@ class PreambleTests(TCPCarrierTestCase):
         return TCPCarrier(
             self.receive,
             framing=PrefixFraming,
-            preamble=SESSION_ID,
+            preamble=lambda path: self.preamble,
             clock=self.clock,
             on_connected=lambda path: self.carrier.send(path, [MODERN_GOOD]),
             on_closed=self.closed.append,
@@ -367,7 +372,7 @@ class PreambleTests(TCPCarrierTestCase):
         """
         sent = PrefixFraming().wrap([MODERN_GOOD])
         self.assertEqual(self.connect(1).transport.value(), SESSION_ID + sent)
-        self.carrier.preamble = b"next"
+        self.preamble = b"next"
         self.assertEqual(self.connect(2).transport.value(), b"next" + sent)
 
     def test_answers_have_none(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from collections.abc import Sequence
 from random import Random
 from unittest import skipUnless
 
@@ -43,11 +44,11 @@ class UDPCarrierTests(SynchronousTestCase):
         self.carrier = UDPCarrier(self.receive)
         self.port = self.reactor.listenUDP(0, self.carrier)
 
-    def receive(self, data: bytes, path: Path) -> bool:
+    def receive(self, packets: Sequence[bytes], path: Path) -> bool:
         """
-        Keep it.
+        Keep them.
         """
-        self.received.append((data, path))
+        self.received += [(packet, path) for packet in packets]
         return True
 
     def test_a_datagram_arrives_with_its_path(self) -> None:
@@ -140,7 +141,7 @@ class FragmentTests(TestCase):
         The option is set, over IPv6 also for the IPv4 that such a socket may take.
         """
         for interface in ("127.0.0.1", "::1"):
-            handle = self.listen(UDPCarrier(lambda data, path: True), interface).getHandle()
+            handle = self.listen(UDPCarrier(lambda packets, path: True), interface).getHandle()
             options = [handle.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER)]
             if interface == "::1":
                 options.append(handle.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER))
@@ -152,7 +153,7 @@ class FragmentTests(TestCase):
         """
         told: list[int] = []
         carrier = UDPCarrier(
-            lambda data, path: True, on_unsendable=lambda path, size: told.append(size)
+            lambda packets, path: True, on_unsendable=lambda path, size: told.append(size)
         )
         port = self.listen(carrier, "127.0.0.1")
         carrier.send(Path("udp", ("127.0.0.1", port.getHost().port)), [bytes(65_508)])
@@ -239,7 +240,7 @@ class HostileDatagramTests(SynchronousTestCase):
         Packets of another run's session change nothing.
         """
         client, _, _ = make_sessions(seed=99)
-        carrier = UDPCarrier(lambda data, path: False)
+        carrier = UDPCarrier(lambda packets, path: False)
         driver = SessionDriver(
             client, {"udp": carrier}, clock=self.pair.reactor, now=self.pair.reactor.seconds
         )

@@ -1,0 +1,89 @@
+"""
+How much a session may send now: by the congestion window, and by the pace.
+"""
+
+from __future__ import annotations
+
+from resip.core.congestion.rate import RateController
+from resip.core.modern.recovery import LossRecovery
+from resip.core.pacer import Pacer
+
+#: Seconds of the rate that one burst of the pacer holds; a reactor's timer is no finer.
+PACING_TICK = 0.002
+#: Bytes a second from which on a reliable carrier is left to itself. Below, it is paced as well:
+#: it would fill the queues on its way, and what is said meanwhile would wait behind them.
+UNPACED_RATE = 12.5e6
+#: Packets that a busy channel waits for where that is less than a tick, from some 50 Mbit/s on:
+#: a turn costs as much as dozens of packets.
+LEAST_BURST = 16
+
+#: Seconds that the pacer's times may be early, as sums of floats round; tokens are whole besides.
+_ROUNDING = 1e-6
+
+
+class SendAllowance:
+    """
+    Asked once in each turn, and told what was sent.
+
+    :ivar is_reliable: the carrier repeats what is lost.
+    :ivar is_short: busy channels had better wait until more may be sent.
+    """
+
+    __slots__ = (
+        "_controller",
+        "_is_paced",
+        "_least_burst",
+        "_pacer",
+        "_recovery",
+        "_window",
+        "is_reliable",
+        "is_short",
+    )
+
+    def __init__(self, controller: RateController, recovery: LossRecovery) -> None:
+        self._controller = controller
+        self._recovery = recovery
+        self._pacer = Pacer(rate=100_000.0, burst=0.0)
+        self._least_burst = 0.0
+        self._window = 0
+        self._is_paced = True
+        self.is_reliable = False
+        self.is_short = False
+
+    def get(self, *, datagram_size: int, most: int, now: float) -> int:
+        """
+        Bytes that may leave in this turn; below 0 when more than the window is in flight.
+
+        :param datagram_size: bytes of a full packet.
+        :param most: bytes of a whole turn; a carrier that is left to itself bounds them.
+        """
+        self.is_short = False
+        if self._recovery.is_outage:
+            return 0
+        self._window = self._controller.congestion_window
+        rate = self._controller.pacing_rate
+        self._is_paced = not self.is_reliable or rate < UNPACED_RATE
+        if not self._is_paced:
+            return most
+        self._pacer.rate = rate
+        self._pacer.burst = max(2.0 * datagram_size, rate * PACING_TICK)
+        self._least_burst = min(self._pacer.burst, float(LEAST_BURST * datagram_size))
+        tokens = self._pacer.available(now=now)
+        is_fast = self._pacer.burst >= LEAST_BURST * datagram_size
+        self.is_short = is_fast and tokens + 1 + rate * _ROUNDING < self._least_burst
+        return min(self._window - self._recovery.in_flight.bytes, tokens)
+
+    def spend(self, size: int) -> None:
+        """
+        ``size`` bytes left; more than were allowed are paid back by waiting.
+        """
+        self._pacer.spend(size)
+
+    def ready_at(self, *, now: float) -> float | None:
+        """
+        When the pace lets the next burst go; ``None`` when something else is in the way.
+        """
+        recovery = self._recovery
+        if self._window <= recovery.in_flight.bytes or recovery.is_outage or not self._is_paced:
+            return None
+        return max(now, self._pacer.ready_at(wanted=self._least_burst))

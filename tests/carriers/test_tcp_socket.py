@@ -1,0 +1,141 @@
+"""
+Tests of :mod:`resip.carriers.tcp_socket`, with the carrier that uses it, on loopback.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+from unittest import skipUnless
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
+from twisted.trial.unittest import TestCase
+
+from resip.carriers.framing import PrefixFraming
+from resip.carriers.tcp import TCPCarrier, TCPConnection
+from resip.carriers.tcp_socket import (
+    READ_SIZE,
+    TCP_NOTSENT_LOWAT,
+    UNSENT_LIMIT,
+    enlarge_calls,
+    limit_unsent,
+)
+from resip.core.types import Path
+from tests.tunnel.programs import MemoryTransport, eventually, the_reactor
+
+PACKET = b"good" + bytes(60_000)
+
+
+class SocketTests(TestCase):
+    """
+    Two carriers with one connection.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Join them.
+        """
+        self.received: list[bytes] = []
+        self.writable: list[Path] = []
+        self.paths: list[Path] = []
+        self.far = self.make_carrier([])
+        self.near = self.make_carrier(self.paths)
+        listening = the_reactor().listenTCP(0, cast(Any, self.far), interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        self.addCleanup(self.shut_down)
+        address = listening.getHost()
+        assert isinstance(address, IPv4Address)
+        endpoint = TCP4ClientEndpoint(the_reactor(), "127.0.0.1", address.port)
+        connection = await endpoint.connect(self.near)
+        assert isinstance(connection, TCPConnection)
+        self.transport = connection.transport
+        await eventually(lambda: self.far.connection_count)
+
+    def make_carrier(self, paths: list[Path]) -> TCPCarrier:
+        """
+        A carrier that keeps what comes.
+        """
+        return TCPCarrier(
+            self.receive,
+            framing=PrefixFraming,
+            clock=Clock(),  # nothing here may need a timeout
+            on_connected=paths.append,
+            on_closed=lambda path: None,
+            on_writable=self.writable.append,
+            requires_introduction=False,
+        )
+
+    def receive(self, packets: Sequence[bytes], path: Path) -> bool:
+        """
+        Keep them.
+        """
+        self.received += packets
+        return True
+
+    async def shut_down(self) -> None:
+        """
+        End the connection: both have seen its end when this returns.
+        """
+        ends = [self.near.shut_down(), self.far.shut_down()]
+        for end in ends:
+            await end
+
+    async def test_one_burst_at_a_time(self) -> None:
+        """
+        A path that was written to takes no more before the kernel has all of it, and tells then.
+        """
+        (path,) = self.paths
+        self.writable.clear()
+        for number in (1, 2):
+            self.assertTrue(self.near.is_writable(path))
+            self.near.send(path, [PACKET] * 3)
+            self.assertFalse(self.near.is_writable(path))
+            await eventually(partial(self.count_writable, number))
+        await eventually(lambda: len(self.received) == 6)
+        self.assertEqual(set(self.received), {PACKET})
+
+    def count_writable(self, number: int) -> bool:
+        """
+        Whether the path became writable so often.
+        """
+        return len(self.writable) == number
+
+    async def test_what_was_written_arrives_before_the_end(self) -> None:
+        """
+        A connection that is ended while it is full says everything first.
+        """
+        (path,) = self.paths
+        self.near.send(path, [PACKET] * 40)
+        await self.near.shut_down()
+        self.assertEqual(len(self.received), 40)
+
+    @skipUnless(sys.platform == "linux", "only Linux has the option everywhere")
+    async def test_little_waits_in_the_kernel(self) -> None:
+        """
+        The limit is set at both ends.
+        """
+        assert isinstance(self.transport, Connection)
+        handle = self.transport.getHandle()
+        limit = handle.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT)
+        self.assertEqual(limit, UNSENT_LIMIT)
+
+    async def test_large_reads(self) -> None:
+        """
+        One call reads several packets of the largest size.
+        """
+        assert isinstance(self.transport, Connection)
+        self.assertEqual(self.transport.bufferSize, READ_SIZE)
+
+    def test_what_is_no_socket(self) -> None:
+        """
+        Transports of other kinds are left alone; they tell when they are full.
+        """
+        transport = MemoryTransport()
+        enlarge_calls(transport)
+        self.assertFalse(limit_unsent(transport))

@@ -1,0 +1,112 @@
+"""
+Tests of :mod:`resip.core.modern.allowance`.
+"""
+
+from __future__ import annotations
+
+import random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from resip.core.congestion.erasure_aware import ErasureAwareController
+from resip.core.modern.allowance import LEAST_BURST, UNPACED_RATE, SendAllowance
+from resip.core.modern.recovery import LossRecovery
+
+SIZE = 1472
+MOST = 128 * SIZE
+
+
+class ScriptedController(ErasureAwareController):
+    """
+    One whose answers the test sets.
+    """
+
+    rate = 1e6
+    window = 1 << 30
+
+    @property
+    def pacing_rate(self) -> float:
+        """
+        Bytes a second.
+        """
+        return self.rate
+
+    @property
+    def congestion_window(self) -> int:
+        """
+        Bytes.
+        """
+        return self.window
+
+
+class AllowanceTests(SynchronousTestCase):
+    """
+    By window, by pace, or not at all.
+    """
+
+    def setUp(self) -> None:
+        """
+        A session that has sent nothing for a second.
+        """
+        self.controller = ScriptedController(datagram_size=SIZE, random=random.Random(1).random)
+        self.allowance = SendAllowance(self.controller, LossRecovery(self.controller))
+        self.now = 1e7 / 3
+
+    def get(self) -> int:
+        """
+        Ask, and send what is allowed.
+        """
+        allowed = self.allowance.get(datagram_size=SIZE, most=MOST, now=self.now)
+        if not self.allowance.is_short:
+            self.allowance.spend(max(0, allowed))
+        return allowed
+
+    def test_slow_paths_get_single_packets(self) -> None:
+        """
+        Below the rate at which a tick has enough packets nothing is held back.
+        """
+        self.controller.rate = 2.5e6
+        self.get()
+        self.now += SIZE / self.controller.rate
+        self.assertGreaterEqual(self.get(), SIZE - 1)
+        self.assertFalse(self.allowance.is_short)
+
+    def test_fast_paths_get_bursts(self) -> None:
+        """
+        A busy channel waits for enough packets, and does so in one step: at the time that is
+        named there are enough.
+        """
+        self.controller.rate = 1e9 / 7
+        self.get()
+        for _ in range(1000):
+            self.now += 2 * SIZE / self.controller.rate
+            self.get()
+            self.assertTrue(self.allowance.is_short)
+            ready = self.allowance.ready_at(now=self.now)
+            assert ready is not None
+            self.assertGreater(ready, self.now)
+            self.now = ready
+            self.assertGreaterEqual(self.get() * 1.01, LEAST_BURST * SIZE)
+            self.assertFalse(self.allowance.is_short)
+
+    def test_a_small_window(self) -> None:
+        """
+        What the window leaves goes out, however little that is; the pace names no time.
+        """
+        self.controller.rate, self.controller.window = 1e8, SIZE
+        self.assertEqual(self.get(), SIZE)
+        self.controller.window = 0
+        self.get()
+        self.assertIsNone(self.allowance.ready_at(now=self.now))
+
+    def test_reliable_carriers(self) -> None:
+        """
+        A slow one is paced like any other; a fast one bounds what it takes by itself.
+        """
+        self.allowance.is_reliable = True
+        self.controller.rate = UNPACED_RATE / 2
+        self.assertLess(self.get(), MOST)
+        self.controller.rate, self.controller.window = UNPACED_RATE, SIZE
+        self.assertEqual(self.get(), MOST)
+        self.assertEqual(self.get(), MOST)
+        self.assertIsNone(self.allowance.ready_at(now=self.now))
