@@ -8,66 +8,54 @@ sorts frames, to :class:`~resip.core.modern.channels.Channels`, and goes out thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 
 from resip.core.congestion.rate import RateController
 from resip.core.errors import ProtocolError, ResetCode
 from resip.core.events import Event, PathChanged, PeerSilent, SessionLost
 from resip.core.liveness import Liveness
-from resip.core.modern.channels import ChannelLimitError, Channels
+from resip.core.modern.channels import Channels
+from resip.core.modern.closing import Farewell, code_of, describe
 from resip.core.modern.configuration import ModernConfiguration
 from resip.core.modern.connection import Connection
-from resip.core.modern.flow_control import (
-    INITIAL_SESSION_WINDOW,
-    MAX_SESSION_WINDOW,
-    CreditWindow,
-    FlowControlError,
-    SendCredit,
-)
 from resip.core.modern.frames import PING_FRAME, CloseCode, close_frame
-from resip.core.modern.handshake import SessionSecrets
 from resip.core.modern.inbound import Inbound, PeerClosed
+from resip.core.modern.parts import (
+    Agreement,
+    IdAllocation,
+    Parked,
+    Parts,
+    make_parts,
+    park,
+    unpark,
+)
+from resip.core.trace import NULL_TRACE, Trace
 from resip.core.types import Path, RandomBytes, Target
 
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """
-    What the handshake settled, seen from one side.
-
-    :ivar local_id: the id of packets to us. :ivar peer_id: of packets to the peer.
-    :ivar peer_token: of a stateless reset by the peer; ``None`` from a client, which sends none.
-    :ivar session_credit: bytes of all channels that the peer takes at first.
-    :ivar channel_credit: bytes of each channel that the peer takes at first.
-    """
-
-    secrets: SessionSecrets
-    is_client: bool
-    local_id: int
-    peer_id: int
-    session_credit: int
-    channel_credit: int
-    peer_token: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class IdAllocation:
-    """
-    Where a session's further ids come from; see :class:`~resip.core.modern.ids.IdPool`.
-    """
-
-    allocate: Callable[[], int]
-    release: Callable[[int], None]
-    token: Callable[[int], bytes]
+_DEFAULTS = ModernConfiguration()
 
 
 class ModernSession:
     """
     See :class:`resip.core.session.Session` for the verbs.
+
+    :ivar farewell: what was said last, when this side closed the session.
     """
 
     resolves_names = True
+    can_probe_paths = True
+
+    __slots__ = (
+        "_awake",
+        "_is_closed",
+        "_last_words",
+        "_liveness",
+        "_parked",
+        "_session_id",
+        "_trace",
+        "farewell",
+    )
 
     def __init__(
         self,
@@ -78,37 +66,22 @@ class ModernSession:
         random_bytes: RandomBytes,
         now: float,
         configuration: ModernConfiguration | None = None,
+        trace: Trace = NULL_TRACE,
     ) -> None:
-        configuration = configuration or ModernConfiguration()
+        configuration = configuration or _DEFAULTS
         self._session_id = agreement.local_id if not agreement.is_client else agreement.peer_id
-        session_credit = SendCredit(agreement.session_credit)
-        self._connection = Connection(
-            agreement.secrets,
+        self._awake: Parts | None = make_parts(
+            agreement,
             controller,
-            is_client=agreement.is_client,
-            local_id=agreement.local_id,
-            peer_id=agreement.peer_id,
-            peer_token=agreement.peer_token,
-            session_credit=session_credit,
+            ids,
+            configuration,
+            on_path_change=self._on_path_change,
             random_bytes=random_bytes,
-            allocate_id=ids.allocate,
-            release_id=ids.release,
-            id_token=ids.token,
+            trace=trace,
             now=now,
         )
-        self._channels = Channels(
-            self._connection,
-            configuration,
-            is_client=agreement.is_client,
-            peer_channel_credit=agreement.channel_credit,
-            session_window=CreditWindow(initial=INITIAL_SESSION_WINDOW, maximum=MAX_SESSION_WINDOW),
-            session_credit=session_credit,
-        )
-        self._inbound = Inbound(
-            self._connection,
-            self._channels,
-            on_path_change=self._on_path_change,
-        )
+        self._parked: Parked | None = None
+        self._trace = trace
         self._is_closed = False
         self._last_words: bytes | None = None
         self._liveness: Liveness | None = None
@@ -118,6 +91,20 @@ class ModernSession:
                 idle_keep_alive_interval=configuration.idle_keep_alive_interval,
                 now=now,
             )
+        self.farewell: Farewell | None = None
+        trace.session_started(now=now)
+
+    @property
+    def _connection(self) -> Connection:
+        return (self._awake or self._wake()).connection
+
+    @property
+    def _channels(self) -> Channels:
+        return (self._awake or self._wake()).channels
+
+    @property
+    def _inbound(self) -> Inbound:
+        return (self._awake or self._wake()).inbound
 
     @property
     def session_id(self) -> int:
@@ -131,21 +118,29 @@ class ModernSession:
         """
         Where packets go now.
         """
-        return self._connection.path
+        return self._connection.path if self._parked is None else self._parked.path
 
     @property
     def last_received_time(self) -> float:
         """
         When the last authentic packet arrived.
         """
-        return self._connection.last_received_time
+        parked = self._parked
+        return self._connection.last_received_time if parked is None else parked.last_received_time
 
     @property
     def channel_count(self) -> int:
         """
         How many channels there are.
         """
-        return len(self._channels)
+        return len(self._channels) if self._parked is None else self._parked.channel_count
+
+    @property
+    def is_parked(self) -> bool:
+        """
+        Whether the session is folded up; whatever needs it unfolds it.
+        """
+        return self._parked is not None
 
     @property
     def connection(self) -> Connection:
@@ -155,12 +150,6 @@ class ModernSession:
         return self._connection
 
     # Input from the network.
-
-    def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
-        """
-        Take one packet from a carrier.
-        """
-        return self.receive_datagrams((data,), path, now=now)
 
     def receive_datagrams(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
         """
@@ -172,7 +161,7 @@ class ModernSession:
         try:
             is_authentic = self._inbound.receive(packets, path, now=now)
         except PeerClosed as closed:
-            self._end(_describe(closed))
+            self._end(describe(closed))
             return True
         except ProtocolError as error:
             self._fail(error)
@@ -192,6 +181,8 @@ class ModernSession:
         """
         The packets to send now.
         """
+        if self._parked is not None:
+            return []
         self._channels.now = now
         if self._last_words is not None:
             frame, self._last_words = self._last_words, None
@@ -200,13 +191,22 @@ class ModernSession:
             return []
         return self._connection.packets_to_send(now=now)
 
+    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+        """
+        The packets to send now on other paths.
+        """
+        if self._parked is not None or self._is_closed:
+            return []
+        return self._connection.probes_to_send(now=now)
+
     def get_timer(self) -> float | None:
         """
         When anything is due.
         """
         if self._is_closed:
             return None
-        times = [self._connection.get_timer(), self._channels.get_timer()]
+        inner = self._parked or self._awake
+        times = [None if inner is None else inner.timer]
         if self._liveness is not None:
             times.append(self._liveness.keep_alive_time(has_channels=bool(self.channel_count)))
             times.append(self._liveness.report_time())
@@ -216,10 +216,13 @@ class ModernSession:
         """
         Act on every deadline that has passed.
         """
-        if self._is_closed:
+        if self._is_closed or (self._parked is not None and now < (self.get_timer() or math.inf)):
             return
         self._channels.now = now
+        before = self._connection.path
         has_missed = self._connection.handle_timer(now=now)
+        if self._connection.path != before:
+            self._on_path_change()
         self._channels.handle_timer()
         self._channels.after_input()
         liveness = self._liveness
@@ -238,6 +241,10 @@ class ModernSession:
         """
         The next thing to tell the owner.
         """
+        if self._parked is not None:
+            return None
+        if self._connection.path_events:
+            return self._connection.path_events.pop(0)
         return self._channels.next_event()
 
     def request_key_update(self, *, now: float) -> None:
@@ -246,6 +253,33 @@ class ModernSession:
         """
         self._channels.now = now
         self._connection.request_key_update()
+
+    # Idleness.
+
+    def rest(self) -> None:
+        """
+        Put the ciphers away; the next packet builds them again.
+        """
+        if self._parked is None and not self._is_closed:
+            self._connection.rest()
+
+    def park(self, *, now: float) -> bool:
+        """
+        Fold up, if nothing is going on; the next packet, verb or deadline unfolds.
+
+        :return: whether the session is folded up.
+        """
+        if self._awake is not None and not self._is_closed:
+            self._parked = park(self._awake, self, now=now)
+            if self._parked is not None:
+                self._awake = None
+        return self._parked is not None
+
+    def _wake(self) -> Parts:
+        assert self._parked is not None, "either awake or parked"
+        self._awake = unpark(self._parked)
+        self._parked = None
+        return self._awake
 
     # Paths.
 
@@ -256,7 +290,19 @@ class ModernSession:
         self._channels.now = now
         if self._connection.use_path(path, now=now):
             self._on_path_change()
-        self.retry(now=now)
+        self._ask(now=now)
+
+    def probe_path(self, path: Path, *, now: float) -> None:
+        """
+        Ask whether the peer answers by a path that is not in use.
+        """
+        self._connection.probe_path(path, now=now)
+
+    def preamble(self, path: Path) -> bytes:
+        """
+        What a connection begins with.
+        """
+        return self._connection.preamble(path)
 
     def path_closed(self, path: Path, *, now: float) -> None:
         """
@@ -269,8 +315,12 @@ class ModernSession:
 
     def retry(self, *, now: float) -> None:
         """
-        Probe at once.
+        Probe at once, as somebody whom this network has not seen.
         """
+        self._connection.renew_id()
+        self._ask(now=now)
+
+    def _ask(self, *, now: float) -> None:
         self._channels.now = now
         self._connection.probe_now(now=now)
         if self._liveness is not None:
@@ -341,33 +391,22 @@ class ModernSession:
         if not self._is_closed:
             self._channels.now = now
             self._last_words = close_frame(code)
-            self._stop()
+            self._stop("closed by its owner")
 
     def _fail(self, error: ProtocolError) -> None:
-        code = CloseCode.PROTOCOL
-        if isinstance(error, FlowControlError):
-            code = CloseCode.FLOW_CONTROL
-        elif isinstance(error, ChannelLimitError):
-            code = CloseCode.LIMIT
-        self._last_words = close_frame(code, str(error))
+        self._last_words = close_frame(code_of(error), str(error))
         self._end(f"the peer broke the protocol: {error}")
 
     def _end(self, reason: str) -> None:
-        self._stop()
+        self._stop(reason)
         self._channels.events.append(SessionLost(reason))
 
-    def _stop(self) -> None:
+    def _stop(self, reason: str) -> None:
+        now = self._channels.now
+        self._trace.session_closed(reason, now=now)
         self._is_closed = True
         self._channels.close()
-        self._connection.close()
-
-
-_REASONS: dict[int, str] = {
-    CloseCode.NONE: "the peer ended it",
-    CloseCode.REVOKED: "the key is not valid any more",
-    CloseCode.SHUTDOWN: "the server stops",
-}
-
-
-def _describe(closed: PeerClosed) -> str:
-    return _REASONS.get(closed.code, closed.reason or f"the peer closed it with code {closed.code}")
+        ids = self._connection.close()
+        if self._last_words is not None:
+            packet = self._connection.outbound.seal_alone(self._last_words, now=now)
+            self.farewell = Farewell(ids, packet)

@@ -53,7 +53,7 @@ class EndpointTests(SynchronousTestCase):
         key = key or self.client_key
         handshake = ClientHandshake(key, public_key, hello, self.dice.randbytes)
         known = {public_key_of(self.client_key): "alice"}
-        return self.endpoint.accept(handshake.message1, known.get, now=NOW)
+        return self.endpoint.accept(handshake.message1, lambda key, _: known.get(key), now=NOW)
 
     def test_ids_that_are_taken_are_not_given(self) -> None:
         """
@@ -86,7 +86,7 @@ class EndpointTests(SynchronousTestCase):
         with self.assertRaises(HandshakeError):
             self.accept(stranger)
         with self.assertRaises(HandshakeError):
-            self.endpoint.accept(self.dice.randbytes(200), lambda key: "bob", now=NOW)
+            self.endpoint.accept(self.dice.randbytes(200), lambda key, hello: "bob", now=NOW)
         self.assertEqual(len(self.endpoint), 0)
 
     def test_too_many_sessions(self) -> None:
@@ -98,12 +98,12 @@ class EndpointTests(SynchronousTestCase):
         with self.assertRaises(LimitError):
             self.accept()
         first.session.close(now=NOW)
-        self.endpoint.remove(first.session.session_id)
+        self.endpoint.remove(first.session.session_id, now=NOW)
         self.accept()
 
     def test_a_closed_session_cannot_be_found(self) -> None:
         """
-        Its packets are answered like those of any unknown id (M-41).
+        Its packets are answered like those of a session of a former run (M-41).
         """
         accepted = self.accept()
         packet = accepted.session.session_id.to_bytes(4) + bytes(40)
@@ -113,9 +113,26 @@ class EndpointTests(SynchronousTestCase):
         assert answer is not None
         self.assertLess(len(answer), len(packet))
 
+    def test_packets_of_a_session_closed_a_moment_ago(self) -> None:
+        """
+        They are answered with its CLOSE for a while, and its ids are given to nobody (M-62).
+        """
+        session = self.accept().session
+        packet = session.session_id.to_bytes(4) + bytes(40)
+        session.close(now=NOW)
+        self.endpoint.remove(session.session_id, now=NOW)
+        farewell = session.farewell
+        assert farewell is not None
+        self.assertIn(session.session_id, farewell.ids)
+        self.assertIsNone(self.endpoint.find(packet))
+        self.assertEqual(self.endpoint.answer_stranger(packet, now=NOW + 1), farewell.packet)
+
     def test_resets_are_limited(self) -> None:
         """
         A hundred a second for all together (M-43).
         """
-        answers = [self.endpoint.answer_stranger(bytes(44), now=NOW) for _ in range(200)]
+        accepted = self.accept()
+        packet = accepted.session.session_id.to_bytes(4) + bytes(40)
+        accepted.session.close(now=NOW)
+        answers = [self.endpoint.answer_stranger(packet, now=NOW) for _ in range(200)]
         self.assertEqual(len([a for a in answers if a]), MAX_RESETS_PER_SECOND)
