@@ -94,6 +94,26 @@ class PathChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PathAnswered(Event):
+    """
+    The peer answered by ``path``: a probe, or the first packets since the path came into use or
+    since :class:`PathSilent`.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PathSilent(Event):
+    """
+    What was sent by ``path``, which is in use, has not been answered for longer than that takes.
+    :class:`PathAnswered` follows when it is.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSilent(Event):
     """
     The peer owes an answer and gave none for ``seconds``: ask out of band whether it lives.

@@ -4,6 +4,7 @@ The interface that both dialects offer. Everything above the core knows a sessio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from resip.core.errors import ResetCode
@@ -16,9 +17,9 @@ class Session(Protocol):
     Turns carriers that come and go into channels that outlive them.
 
     Three things change a session: its user (the channel verbs), the network
-    (:meth:`receive_datagram` and the path verbs) and time (:meth:`handle_timer`). After any
-    of them, in this order: drain :meth:`next_event`, send what :meth:`datagrams_to_send`
-    returns, and wake up again at :meth:`get_timer`.
+    (:meth:`receive_datagrams` and the path verbs) and time (:meth:`handle_timer`). After any
+    of them, in this order: drain :meth:`next_event`, send what :meth:`probes_to_send` and
+    :meth:`datagrams_to_send` return, and wake up again at :meth:`get_timer`.
 
     ``now`` is always monotonic seconds. Misuse by the caller raises
     :class:`~resip.core.errors.ChannelError` and changes nothing; whatever the peer sends
@@ -44,21 +45,34 @@ class Session(Protocol):
         """
 
     @property
+    def can_probe_paths(self) -> bool:
+        """
+        Whether :meth:`probe_path` does anything, and the events about paths are to be expected.
+        """
+
+    @property
     def last_received_time(self) -> float:
         """
         When the last authentic, new packet arrived, on the clock that ``now`` tells.
         """
 
-    def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
+    def receive_datagrams(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
         """
-        Take one packet from a carrier. Forged, foreign and malformed ones change nothing.
+        Take the packets that came together by one path. Forged, foreign and malformed ones
+        change nothing.
 
-        :return: whether the packet was authentic.
+        :return: whether any was authentic.
         """
 
     def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
         """
-        The packets to send now, at most a burst; call again when the timer says so.
+        The packets to send now on the path in use, at most a burst; call again when the timer
+        says so.
+        """
+
+    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+        """
+        The small packets to send now on other paths, whether or not the one in use takes any.
         """
 
     def get_timer(self) -> float | None:
@@ -81,9 +95,21 @@ class Session(Protocol):
         Send on ``path`` from now on, and tell the peer by it.
         """
 
+    def probe_path(self, path: Path, *, now: float) -> None:
+        """
+        Ask, some times over, whether the peer answers by a path that is not in use; nothing
+        moves. :class:`~resip.core.events.PathAnswered` follows when it does.
+        """
+
     def path_closed(self, path: Path, *, now: float) -> None:
         """
         The carrier of ``path`` is gone, with everything that was still inside it.
+        """
+
+    def preamble(self, path: Path) -> bytes:
+        """
+        What a connection begins with, so that the peer knows whose it is; empty where the
+        packets say it.
         """
 
     def retry(self, *, now: float) -> None:
@@ -140,3 +166,28 @@ class Session(Protocol):
         """
         End the session: every channel is reset, and the peer is told where the dialect can.
         """
+
+
+class WithoutProbes:
+    """
+    The verbs of a session that cannot ask a path without using it.
+    """
+
+    can_probe_paths = False
+
+    def probe_path(self, path: Path, *, now: float) -> None:
+        """
+        Nothing.
+        """
+
+    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+        """
+        Nothing.
+        """
+        return []
+
+    def preamble(self, path: Path) -> bytes:
+        """
+        Nothing: the packets say whose they are.
+        """
+        return b""

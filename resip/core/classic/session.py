@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 
 from resip.core.classic.channel import Channel, ChannelState
 from resip.core.classic.commands import (
@@ -40,13 +41,14 @@ from resip.core.events import (
     PathChanged,
 )
 from resip.core.rangeset import RangeSet
+from resip.core.session import WithoutProbes
 from resip.core.types import Path, Protocol, Target
 
 #: Runs of channel ids remembered as used. Ids in sequence are one run.
 KNOWN_CHANNEL_RANGES = 1024
 
 
-class ClassicSession(ABC):
+class ClassicSession(WithoutProbes, ABC):
     """
     See :class:`resip.core.session.Session` for the verbs.
 
@@ -119,9 +121,15 @@ class ClassicSession(ABC):
 
     # Input from the network.
 
+    def receive_datagrams(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
+        """
+        Take packets from a carrier; returns whether any was authentic.
+        """
+        return any([self.receive_datagram(packet, path, now=now) for packet in packets])
+
     def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
         """
-        Take one packet from a carrier; returns whether it was authentic.
+        Take one packet; returns whether it was authentic.
         """
         try:
             outer = self._codec.outer.open(data)
@@ -410,12 +418,12 @@ class ClassicSession(ABC):
         self._ending.pop(channel.channel_id, None)
         self._outbound.send_command(Stop(channel.channel_id, channel.sender.last_number).encode())
 
-    def _on_progress(self, channel: Channel) -> None:  # noqa: B027 - optional
+    def _on_progress(self, channel: Channel) -> None:
         """
         Hook for the server: packets of this channel were acknowledged.
         """
 
-    def _before_stop(self, channel: Channel) -> None:  # noqa: B027 - optional
+    def _before_stop(self, channel: Channel) -> None:
         """
         Hook for the server: the application ended its direction.
         """
@@ -427,7 +435,7 @@ class ClassicSession(ABC):
             self._forget(channel)
             self._events.append(ChannelClosed(channel.channel_id))
 
-    def _on_done(self, channel: Channel) -> None:  # noqa: B027 - optional
+    def _on_done(self, channel: Channel) -> None:
         """
         Hook for the client: both directions ended.
         """

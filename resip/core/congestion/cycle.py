@@ -184,7 +184,7 @@ class ProbeCycle:
     # The ways out of each state, in the order of the cycle.
 
     def _advance_startup(self, now: float) -> None:
-        if self._startup.on_ack(self._sample):
+        if self._startup.on_ack(self._sample, now=now):
             self._leave_startup(now)
 
     def _advance_drain(self, now: float) -> None:

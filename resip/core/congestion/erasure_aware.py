@@ -13,6 +13,7 @@ docs/decisions/congestion.md says why, and what was measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from resip.core.congestion.cycle import ProbeCycle
 from resip.core.congestion.delivery import DeliverySampler, Snapshot
@@ -36,6 +37,13 @@ EXPIRED_LOOPS = 4.0
 #: From this probe timeout in a row on the path counts as down, later when much is lost anyway.
 OUTAGE_PROBES = 3
 MAXIMUM_OUTAGE_PROBES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    model: PathModel
+    log: PhaseLog
+    cycle: ProbeCycle
 
 
 class ErasureAwareController:
@@ -198,6 +206,20 @@ class ErasureAwareController:
             self._begin(self._model.datagram_size, now)
             self._sampler.restart(now=now)
             self._model.rounds.restart(end_number=self._next_number, now=now)
+
+    def remember(self) -> object:
+        """
+        The model of the path in use, and where its cycle stands.
+        """
+        return _Memory(self._model, self._log, self._cycle)
+
+    def recall(self, memory: object, *, now: float) -> None:
+        """
+        Go on with a model as after an outage: what is on its way tells nothing.
+        """
+        if isinstance(memory, _Memory):
+            self._model, self._log, self._cycle = memory.model, memory.log, memory.cycle
+            self._end_outage(now)
 
     def _end_outage(self, now: float) -> None:
         self._is_outage = False

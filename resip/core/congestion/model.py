@@ -4,8 +4,6 @@ The model of the path that all parts of the controller share.
 
 from __future__ import annotations
 
-from collections import deque
-
 from resip.core.congestion.delivery import RoundMeter
 from resip.core.congestion.erasure import ErasureFloor
 from resip.core.congestion.queue_delay import QueueDelay
@@ -29,13 +27,14 @@ class RateModel:
 
     def __init__(self, *, minimum: float) -> None:
         self._minimum = self.value = minimum
-        self._rounds: deque[float] = deque(maxlen=FILTER_ROUNDS)
+        self._rounds: list[float] = []
 
     def push(self, rate: float) -> None:
         """
         A round measured ``rate``.
         """
         self._rounds.append(rate)
+        del self._rounds[:-FILTER_ROUNDS]
         self.value = max(self._minimum, max(self._rounds))
 
     def reset(self, rate: float) -> None:

@@ -5,7 +5,6 @@ Phases: what became of the packets that were sent in one state of the probe cycl
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from enum import Enum
 
@@ -100,7 +99,7 @@ class PhaseLog:
 
     def __init__(self, *, now: float) -> None:
         self.current = Phase(State.STARTUP, rate=0.0, now=now)
-        self._pending: deque[Phase] = deque(maxlen=MAX_PENDING_PHASES)
+        self._pending: list[Phase] = []
 
     def enter(self, state: State, *, rate: float, now: float) -> Phase:
         """
@@ -108,6 +107,7 @@ class PhaseLog:
         """
         self.current.ended_at = now
         self._pending.append(self.current)
+        del self._pending[:-MAX_PENDING_PHASES]
         self.current = Phase(state, rate=rate, now=now)
         return self.current
 

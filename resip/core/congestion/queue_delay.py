@@ -5,7 +5,6 @@ The queue-delay signal: how much of a round trip is spent in queues.
 from __future__ import annotations
 
 import math
-from collections import deque
 
 #: A minimum that no sample comes near for this long may belong to an earlier route. Seconds.
 MINIMUM_LIFETIME = 15.0
@@ -54,7 +53,7 @@ class QueueDelay:
         self._peak_since = 0.0
         self._round = self._previous_round = math.inf
         self._round_samples = 0
-        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._recent: list[float] = []
 
     def update(self, rtt: float, *, now: float) -> None:
         """
@@ -67,6 +66,7 @@ class QueueDelay:
         self._latest = rtt
         self.smoothed += (rtt - self.smoothed) / 8
         self._recent.append(rtt)
+        del self._recent[:-RECENT]
         self._round = min(self._round, rtt)
         self._round_samples += 1
         self._confirm(rtt, now)

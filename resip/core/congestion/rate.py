@@ -4,7 +4,7 @@ The hooks between the loss recovery of the modern dialect and its congestion con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,12 @@ class RateController(Protocol):
         Bytes that may be in flight. Pacing rules; this only bounds the damage of bad feedback.
         """
 
+    @property
+    def stats(self) -> Mapping[str, float | str]:
+        """
+        Readings for a trace, perhaps none: rates in bytes a second, times in seconds.
+        """
+
     def on_sent(self, run: SentRun, *, bytes_in_flight: int, now: float) -> None:
         """
         A run leaves; keep what a rate sample needs in ``run.snapshot``.
@@ -82,4 +88,14 @@ class RateController(Protocol):
     def on_path_changed(self, *, is_known: bool, now: float) -> None:
         """
         Packets take another path now; ``is_known`` when only the client's address changed.
+        """
+
+    def remember(self) -> object:
+        """
+        What was learnt of the path in use, for :meth:`recall` when it is in use again.
+        """
+
+    def recall(self, memory: object, *, now: float) -> None:
+        """
+        Packets take a path again of which ``memory`` was kept; follows on_path_changed.
         """

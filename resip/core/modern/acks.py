@@ -128,6 +128,20 @@ class AckState:
         unsaid = self.largest if fresh is None else fresh
         return self._frames(unsaid, delay=now - self._largest_time)
 
+    def repeat(self, *, now: float) -> list[bytes]:
+        """
+        The frames that the last :meth:`take` gave, with what came since.
+        """
+        if not self._lows:
+            return []
+        return self._frames(self.largest, delay=now - self._largest_time)
+
+    def rest(self) -> None:
+        """
+        Nothing was sent for long: what was said before is not said again.
+        """
+        del self._lows[:-1], self._marks[1:]
+
     @property
     def is_waiting(self) -> bool:
         """

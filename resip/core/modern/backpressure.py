@@ -23,6 +23,13 @@ class Backpressure:
         #: Channels whose last write was cut short.
         self._blocked: dict[int, Channel] = {}
 
+    @property
+    def kept(self) -> int:
+        """
+        Bytes of all channels that were written and are not delivered.
+        """
+        return self._kept
+
     def accept(self, channel: Channel, count: int) -> int:
         """
         A writer offers ``count`` bytes; returns how many it may write now. If that is less, it

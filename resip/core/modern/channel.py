@@ -94,6 +94,15 @@ class Channel:
         return self.flow.channel_id
 
     @property
+    def is_idle(self) -> bool:
+        """
+        Whether no bytes are here, neither of its stream nor of a compressor's memory.
+        """
+        has_all_taken = self.window.received == self.window.delivered and not self.unconsumed
+        has_datagrams = self.early or self.flow.has_datagrams
+        return has_all_taken and not has_datagrams and self.deflater is None
+
+    @property
     def is_datagram(self) -> bool:
         """
         Whether it carries datagrams.

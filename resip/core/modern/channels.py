@@ -4,7 +4,7 @@ The channels of a modern session: what frames do to them, and what their owner h
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
 from resip.core.errors import ChannelError, LimitError, ProtocolError, ResetCode
 from resip.core.events import (
@@ -63,7 +63,7 @@ class Channels:
         session_window: CreditWindow,
         session_credit: SendCredit,
     ) -> None:
-        self.events: deque[Event] = deque()
+        self.events: list[Event] = []
         self.now = 0.0
         self._connection = connection
         self._outbound = connection.outbound
@@ -85,6 +85,23 @@ class Channels:
         How many channels there are.
         """
         return len(self._channels)
+
+    @property
+    def is_idle(self) -> bool:
+        """
+        Whether nothing is kept for anybody, so that a session can be folded up.
+        """
+        if self.events or self._readable or self._finishing or self._backpressure.kept:
+            return False
+        return all(channel.is_idle for channel in self._channels.values())
+
+    def dissolve(self) -> None:
+        """
+        These objects are not needed any more: undo the circles in which they hold each other.
+        """
+        for channel in self._channels.values():
+            channel.credit_source.close()
+        self._granted.clear()
 
     # Verbs.
 
@@ -185,7 +202,7 @@ class Channels:
             channel_id = next(iter(self._readable))
             del self._readable[channel_id]
             self._read(channel_id)
-        return self.events.popleft() if self.events else None
+        return self.events.pop(0) if self.events else None
 
     def close(self) -> None:
         """
@@ -294,14 +311,14 @@ class Channels:
             for channel in self._channels.values():
                 self._outbound.wants_to_send(channel.flow)
 
-    def on_stream(self, channel_id: int, offset_low32: int, data: bytes) -> None:
+    def on_stream(self, channel_id: int, offset_low32: int, pieces: Sequence[bytes]) -> None:
         """
-        STREAM or PIECE.
+        STREAM or PIECE, or several in a row, each of which begins where the one before ends.
         """
         channel = self._channels.get(channel_id) or self._find(channel_id)
         if channel is None:
             return
-        grown = channel.stream.receive_truncated(offset_low32, data)
+        grown = channel.stream.receive_truncated(offset_low32, pieces)
         if grown:
             self._granted.on_received(channel, grown, now=self.now)
         if channel.stream.ready:
@@ -389,6 +406,7 @@ class Channels:
             window=INITIAL_CHANNEL_WINDOW,
             max_window=MAX_CHANNEL_WINDOW,
         )
+        self._connection.trace.channel_updated(channel_id, "open", now=self.now)
         return channel
 
     def _read(self, channel_id: int) -> None:
@@ -441,6 +459,8 @@ class Channels:
     def _forget(self, channel: Channel) -> None:
         channel_id = channel.channel_id
         del self._channels[channel_id]
+        end = "closed" if channel.is_done else "reset"
+        self._connection.trace.channel_updated(channel_id, end, now=self.now)
         self._readable.pop(channel_id, None)
         self._finishing.pop(channel_id, None)
         self._backpressure.forget(channel)

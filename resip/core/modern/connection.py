@@ -4,42 +4,38 @@ Everything below the channels of a modern session: packets, keys, ids, paths, lo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from resip.core.congestion.rate import RateController
+from resip.core.events import Event, PathAnswered
 from resip.core.modern.acks import AckState, acknowledged_ranges
 from resip.core.modern.flow_control import SendCredit
-from resip.core.modern.frames import (
-    PING_FRAME,
-    new_id_frame,
-    path_challenge_frame,
-    path_response_frame,
-    retire_id_frame,
-)
+from resip.core.modern.frames import PING_FRAME, new_id_frame, retire_id_frame
 from resip.core.modern.handshake import SessionSecrets
 from resip.core.modern.ids import IdPool, IssuedId, PeerIds
+from resip.core.modern.introduction import FIRST_INTRODUCTIONS, Introduction
+from resip.core.modern.keys import Keys
+from resip.core.modern.loss import ordinary_timeouts
 from resip.core.modern.mtu import PathMtuSearch
-from resip.core.modern.outbound import BASE_DATAGRAM_SIZE, BURST, PACKET_OVERHEAD, Outbound
+from resip.core.modern.outbound import BURST, PACKET_OVERHEAD, Outbound
 from resip.core.modern.outbox import Outbox
-from resip.core.modern.paths import ChosenPath, PathSelector, PathState
-from resip.core.modern.protection import Opener, Sealer
+from resip.core.modern.path_memory import PathMemories, PathMemory
+from resip.core.modern.path_probes import PathProbes
+from resip.core.modern.path_watch import PathWatch
+from resip.core.modern.paths import CHALLENGE_RESERVE, ChosenPath, PathSelector, PathState
+from resip.core.modern.readings import readings
 from resip.core.modern.recovery import LossRecovery
+from resip.core.modern.reliable_sizes import reliable_sizes
 from resip.core.modern.reset import is_reset
+from resip.core.modern.side_paths import SidePaths
+from resip.core.trace import NULL_TRACE, Trace
 from resip.core.types import Path, RandomBytes
 
-#: Bytes of a packet on a carrier that repeats what is lost: fewer seals for the same data.
-RELIABLE_DATAGRAM_SIZE = 16_384
-#: docs/protocol.md M-16: probe timeouts for which the key of the phase before is kept.
-KEY_RETENTION = 3
-#: Chance below which silence counts as a sign that large packets vanish.
-UNLIKELY = 1e-4
 #: Bytes to an address that is not validated below which waiting for more is better.
 LEAST_BUDGET = 128
-#: Bytes of that kept back for the next challenge.
-CHALLENGE_RESERVE = 48
-#: Answers to challenges that wait for the next packets; each was asked for by one packet.
-MAX_PATH_RESPONSES = 8
+#: Packets with CLOSE that a closed session sends at once: nobody will repeat it later (M-61).
+LAST_PACKETS = 3
 
 
 class Connection:
@@ -48,6 +44,7 @@ class Connection:
 
     :ivar outbox: control frames to send. :ivar outbound: flows to send.
     :ivar recovery: what is in flight. :ivar last_received_time: of the last authentic packet.
+    :ivar trace: hears what happens.
     """
 
     def __init__(
@@ -65,33 +62,40 @@ class Connection:
         release_id: Callable[[int], None],
         id_token: Callable[[int], bytes],
         now: float,
+        trace: Trace = NULL_TRACE,
     ) -> None:
         self._controller = controller
-        self._opener = Opener(secrets.cipher, secrets.receive)
-        self._sealer = Sealer(secrets.cipher, secrets.send)
-        self._random_bytes = random_bytes
+        self.trace = trace
+        self._keys = Keys(secrets, trace)
         self._ids = IdPool(local_id, allocate=allocate_id, release=release_id, token=id_token)
         self._peer_ids = PeerIds(peer_id, peer_token)
         self._mtu = PathMtuSearch()
         self._selector = None if is_client else PathSelector(random_bytes)
         self._chosen = ChosenPath()
-        self._responses: list[tuple[Path, bytes]] = []
-        self._key_discard_time: float | None = None
-        self._has_old_key = False
-        self._wants_key_update = False
-        self._is_unanswered = is_client
+        self._watch = PathWatch() if is_client else None
+        self._memories = PathMemories()
+        self._introduction = Introduction(is_over=not is_client)
         self._wants_introduction = is_client
-        self.recovery = LossRecovery(controller)
-        self.acks = AckState(self._opener.window.ranges)
+        self.recovery = LossRecovery(controller, is_driving=is_client, trace=trace)
+        self.acks = AckState(self._keys.opener.window.ranges)
         self.outbox = Outbox()
         self.outbound = Outbound(
-            self._sealer,
+            self._keys.sealer,
             self.recovery,
             controller,
             self.acks,
             self.outbox,
             peer_id=peer_id,
             session_credit=session_credit,
+        )
+        self._side = SidePaths(
+            self.outbound,
+            self.recovery,
+            self.acks,
+            self._peer_ids,
+            self._selector,
+            PathProbes(random_bytes),
+            trace,
         )
         self.last_received_time = now
         self._provide_ids()
@@ -105,22 +109,29 @@ class Connection:
         return None if state is None else state.path
 
     @property
+    def path_events(self) -> list[Event]:
+        """
+        What the owner should hear of paths; taken out by the caller.
+        """
+        return [] if self._watch is None else self._watch.events
+
+    @property
     def _current(self) -> PathState | None:
         return self._chosen.current if self._selector is None else self._selector.current
 
     # What arrives.
 
-    def open(self, packets: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
+    def open(self, packets: Sequence[bytes], *, now: float) -> list[tuple[int, bytes] | None]:
         """
         Authenticate and decrypt; ``None`` for each packet that is not new and genuine.
         """
-        generation = self._opener.generation
-        opened = self._opener.open(packets)
-        if self._opener.generation != generation:
-            self._sealer.follow(self._opener.generation)
-            self._key_discard_time = None
-            self._has_old_key = True
-        return opened
+        return self._keys.open(packets, now=now)
+
+    def on_dropped(self, *, now: float) -> None:
+        """
+        Some packets did not open.
+        """
+        self.trace.packets_dropped(self._keys.opener.drops, now=now)
 
     def is_reset(self, packet: bytes) -> bool:
         """
@@ -128,22 +139,29 @@ class Connection:
         """
         return is_reset(packet, self._peer_ids.tokens)
 
-    def on_received(self, path: Path, *, number: int, size: int, now: float) -> bool:
+    def on_received(
+        self, path: Path, *, number: int, newest: int, count: int, size: int, now: float
+    ) -> bool:
         """
-        Authentic packets came by ``path``.
+        ``count`` authentic packets came by ``path``.
 
-        :param number: the highest of their numbers. :param size: bytes of all of them.
+        :param number: the highest of their numbers. :param newest: the same without those that
+            only probe a path, -1 for none. :param size: bytes of all of them.
         :return: whether packets go elsewhere from now on.
         """
+        self.trace.packets_received(path, count=count, size=size, highest=number, now=now)
+        if self._watch is not None and newest >= 0:
+            self._watch.on_received(count, now=now)
         self.last_received_time = now
-        self._is_unanswered = False
-        if self._has_old_key and self._key_discard_time is None:
-            self._key_discard_time = now + KEY_RETENTION * self.recovery.base_probe_timeout
+        self.recovery.on_heard(loss=self.acks.loss)
+        if self.acks.is_waiting and not self._introduction.is_over:
+            self.outbox.say_once(PING_FRAME)
+        self._keys.on_received(probe_timeout=self.recovery.base_probe_timeout, now=now)
         if self._selector is None:
             return False
         before = self.path
         has_changed = self._selector.on_received(
-            path, number=number, size=size, probe_timeout=self.recovery.base_probe_timeout, now=now
+            path, number=newest, size=size, probe_timeout=self.recovery.base_probe_timeout, now=now
         )
         if has_changed:
             self._path_changed(before, now=now)
@@ -157,23 +175,29 @@ class Connection:
         """
         ranges = acknowledged_ranges(largest_low32, counts, next_number=self.recovery.next_number)
         report = self.recovery.on_ack(ranges[0][1], delay, ranges, now=now)
-        self._sealer.on_acked(ranges[0][1])
+        self._keys.sealer.on_acked(ranges[0][1])
         if self._current is not None:
-            self._current.on_acked(ranges[0][1])
+            self._current.on_acked(ranges)
+        if self._watch is not None and report.acked:
+            is_owed = self.recovery.in_flight.packets > 0
+            self._watch.on_acked(report.acked[-1].end - 1, is_answer_owed=is_owed, now=now)
         self._mtu.on_ack(report, probe_timeout=self.recovery.base_probe_timeout)
+        self.trace.metrics_updated(partial(readings, self.recovery, self._controller), now=now)
 
     def on_challenge(self, data: bytes, path: Path) -> None:
         """
         A PATH_CHALLENGE: answer where it came from.
         """
-        if len(self._responses) < MAX_PATH_RESPONSES:
-            self._responses.append((path, path_response_frame(data)))
+        self._side.on_challenge(data, path)
 
     def on_response(self, data: bytes, *, now: float) -> bool:
         """
         A PATH_RESPONSE; returns whether packets go elsewhere from now on.
         """
         if self._selector is None:
+            path = self._side.probes.on_response(data)
+            if path is not None and self._watch is not None:
+                self._watch.events.append(PathAnswered(path))
             return False
         before = self.path
         has_changed = self._selector.on_response(data, now=now)
@@ -198,30 +222,42 @@ class Connection:
 
     def packets_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
         """
-        Packets for each path.
+        Packets for the path in use.
         """
-        batches = self._path_packets(now=now)
         state = self._current
         if state is None:
-            return batches
-        self._update_key()
+            return []
+        self._keys.update(now=now)
         self._size_packets(state, now=now)
         if state.budget < LEAST_BUDGET:
-            return batches
+            return []
         first = self.recovery.next_number
+        has_acks = self.acks.is_waiting
         packets = self.outbound.packets_to_send(now=now)
-        if packets:
-            state.on_sent(sum(map(len, packets)), number=first)
-            batches.append((state.path, packets))
-        return batches
+        if not packets:
+            return []
+        self.trace.packets_sent(state.path, packets, first=first, now=now)
+        state.on_sent(sum(map(len, packets)), number=first, count=len(packets))
+        if self._watch is not None:
+            self._watch.on_sent(is_answer_owed=self.recovery.in_flight.packets > 0, now=now)
+        early = self._side.early_acks(now=now) if has_acks else []
+        return [*early, (state.path, packets)]
+
+    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+        """
+        Packets for other paths.
+        """
+        self._say_retired()
+        return self._side.packets_to_send(now=now)
 
     def get_timer(self) -> float | None:
         """
         When anything is due.
         """
-        times = [self.recovery.get_timer(), self._key_discard_time]
-        if self._selector is not None:
-            times.append(self._selector.get_timer())
+        times = [self.recovery.get_timer(), self._keys.discard_time, self._side.get_timer()]
+        if self._watch is not None:
+            probe_timeout = self.recovery.base_probe_timeout
+            times.append(self._watch.get_timer(probe_timeout=probe_timeout))
         state = self._current
         if state is not None and state.budget >= LEAST_BUDGET:
             times += [self.acks.due_time, self.outbound.pacing_time, self.outbound.copy_time]
@@ -232,16 +268,22 @@ class Connection:
         Act on passed deadlines; returns whether the peer missed one.
         """
         if self._selector is not None:
-            self._selector.handle_timer(now=now)
-        if self._key_discard_time is not None and now >= self._key_discard_time:
-            self._opener.drop_previous_key()
-            self._has_old_key = False
-            self._key_discard_time = None
+            before = self.path
+            if self._selector.handle_timer(now=now):
+                self._path_changed(before, now=now)
+        probe_timeout = self.recovery.base_probe_timeout
+        if self._watch is not None and self._watch.handle_timer(
+            probe_timeout=probe_timeout, now=now
+        ):
+            self.outbox.say_once(PING_FRAME)
+        self._keys.handle_timer(now=now)
         probes = self.recovery.handle_timer(now=now)
         if probes:
+            count = self.recovery.pto_count
+            self.trace.probe_timeout_expired(count=count, probes=probes, now=now)
             self.outbound.probe(probes)
-            self._wants_introduction = self._is_unanswered
-            self._mtu.on_probe_timeout(self.recovery.pto_count - self._ordinary_timeouts())
+            self._wants_introduction = not self._introduction.is_over
+            self._mtu.on_probe_timeout(count - ordinary_timeouts(self.recovery.likely_loss))
         return probes > 0
 
     def use_path(self, path: Path, *, now: float) -> bool:
@@ -252,13 +294,39 @@ class Connection:
         if not self._chosen.use(path):
             return False
         self._path_changed(before, now=now)
-        self._is_unanswered = self._wants_introduction = True
+        self._introduction = Introduction(is_over=path.is_reliable)
+        self.outbound.introduction = self._introduction
+        self._wants_introduction = True
         return True
+
+    def probe_path(self, path: Path, *, now: float) -> None:
+        """
+        Ask whether the server answers by a path that is not in use.
+        """
+        if path != self.path:
+            self._side.probes.ask(path, probe_timeout=self.recovery.base_probe_timeout, now=now)
+
+    def preamble(self, path: Path) -> bytes:
+        """
+        What a connection begins with (M-47).
+        """
+        return self._peer_ids.id_for(path).to_bytes(4)
+
+    def renew_id(self) -> None:
+        """
+        The network may be another one: nobody there should know the id (M-38).
+        """
+        path = self.path
+        if path is not None and not path.is_reliable and self._peer_ids.spares:
+            self._peer_ids.release(path)
+            self.outbound.peer_id = self._peer_ids.use(path)
 
     def path_closed(self, path: Path, *, now: float) -> bool:
         """
         A carrier is gone; returns whether packets go elsewhere, or nowhere, from now on.
         """
+        self._side.probes.forget(path)
+        self._peer_ids.release(path)
         paths = self._chosen if self._selector is None else self._selector
         if not paths.path_closed(path):
             return False
@@ -276,75 +344,67 @@ class Connection:
         """
         How often the keys of what is sent were replaced.
         """
-        return self._sealer.generation
+        return self._keys.generation
 
     def request_key_update(self) -> None:
         """
         Use the next key as soon as that is allowed (M-15).
         """
-        self._wants_key_update = True
+        self._keys.request_update()
 
-    def _update_key(self) -> None:
-        sealer = self._sealer
-        if sealer.wants_key_update or (self._wants_key_update and sealer.can_update_key):
-            sealer.start_key_update()
-            self._wants_key_update = False
+    def rest(self) -> None:
+        """
+        Put the ciphers away; the next packet builds them again.
+        """
+        self._keys.park()
+        self.acks.rest()
 
-    def close(self) -> None:
+    def close(self) -> tuple[int, ...]:
         """
-        Release what others keep for this session.
+        Release what others keep for this session; returns the ids under which it received.
         """
+        ids = self._ids.active
         self._ids.close()
+        return ids
 
     def seal_last(self, frame: bytes, *, now: float) -> list[tuple[Path, list[bytes]]]:
         """
-        One packet with ``frame`` after which none follows.
+        Packets with ``frame`` after which none follows (M-61).
         """
         state = self._current
-        if state is None or state.budget < len(frame) + PACKET_OVERHEAD:
+        if state is None:
             return []
-        return [(state.path, [self.outbound.seal_alone(frame, now=now)])]
-
-    def _path_packets(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
-        batches = []
-        if self._selector is not None:
-            for state, challenge in self._selector.get_challenges(now=now):
-                number = self.recovery.next_number
-                packet = self.outbound.seal_alone(path_challenge_frame(challenge), now=now)
-                if state.budget >= len(packet):
-                    state.on_sent(len(packet), number=number)
-                    batches.append((state.path, [packet]))
-        for path, frame in self._responses:
-            told = None if self._selector is None else self._selector.get(path)
-            if told is not None:
-                if told.budget < len(frame) + PACKET_OVERHEAD:
-                    continue
-                told.on_sent(len(frame) + PACKET_OVERHEAD, number=self.recovery.next_number)
-            batches.append((path, [self.outbound.seal_alone(frame, now=now)]))
-        self._responses.clear()
-        return batches
+        count = min(LAST_PACKETS, state.budget // (len(frame) + PACKET_OVERHEAD))
+        if not count:
+            return []
+        packets = [self.outbound.seal_alone(frame, now=now) for _ in range(count)]
+        return [(state.path, packets)]
 
     def _size_packets(self, state: PathState, *, now: float) -> None:
+        limit = BURST
         if state.path.is_reliable:
-            self.outbound.datagram_size = RELIABLE_DATAGRAM_SIZE
+            size, limit = reliable_sizes(self._controller.pacing_rate)
+            self.outbound.datagram_size = size
         else:
             if self._wants_introduction:
                 # A first packet of full size lets the server answer with three times as much.
-                self.outbound.introduce(BASE_DATAGRAM_SIZE)
+                is_first = not self.recovery.pto_count
+                self.outbound.introduce(FIRST_INTRODUCTIONS if is_first else 1)
             elif (
                 state.is_validated
                 and self.recovery.in_flight.packets
                 and not self.recovery.pto_count
             ):
-                probe = self._mtu.get_probe(now=now)
+                probe = self._mtu.get_probe(loss=self.recovery.likely_loss, now=now)
                 if probe is not None:
-                    self.outbound.send_padded(probe, probe.size)
+                    self.outbound.send_padded(probe.size, probe)
             self.outbound.datagram_size = self._mtu.size
         self._wants_introduction = False
+        self.trace.size_chosen(self.outbound.datagram_size, now=now)
         self._controller.datagram_size = self.outbound.datagram_size
         # To an address that is not validated: one packet at a time, within the budget (M-20).
         is_free = state.is_validated
-        self.outbound.packet_limit = BURST if is_free else 1
+        self.outbound.packet_limit = limit if is_free else 1
         if not is_free:
             self.outbound.datagram_size = min(
                 self.outbound.datagram_size, max(LEAST_BUDGET, state.budget) - CHALLENGE_RESERVE
@@ -354,26 +414,29 @@ class Connection:
         path = self.path
         self.outbound.is_reliable = path is not None and path.is_reliable
         is_known = before is not None and path is not None and before.carrier == path.carrier
-        self.recovery.on_path_changed(
-            is_known=is_known, is_reliable=self.outbound.is_reliable, now=now
+        self.trace.path_updated(path, is_known=is_known, now=now)
+        memory = self._memories.change(
+            before, PathMemory(self.recovery.remember(), self._mtu), path, now=now
         )
-        self._mtu = PathMtuSearch()
-        if before is None or path is None:
+        self._mtu = PathMtuSearch() if memory is None else memory.mtu
+        self.recovery.on_path_changed(
+            is_known=is_known,
+            is_reliable=self.outbound.is_reliable,
+            measured=None if memory is None else memory.measured,
+            now=now,
+        )
+        if self._watch is not None:
+            self._watch.on_path_changed(path, next_number=self.recovery.next_number)
+        if path is None:
             return
-        retired = self._peer_ids.switch()
-        if retired is not None:
-            self.outbound.peer_id = self._peer_ids.current
-            self.outbox.say(retire_id_frame(retired))
-        self.outbox.say_once(PING_FRAME)
+        self._side.probes.forget(path)
+        self.outbound.peer_id = self._peer_ids.use(path)
+        if before is not None:
+            self.outbox.say_once(PING_FRAME)
 
-    def _ordinary_timeouts(self) -> int:
-        """
-        How many probe timeouts in a row the measured loss explains, in both directions.
-        """
-        loss = min(self.recovery.loss.rate, 0.95)
-        is_unanswered = 1 - (1 - loss) ** 2
-        silence = is_unanswered ** math.ceil(2 / (1 - loss))
-        return int(math.log(UNLIKELY) / math.log(silence)) if silence > UNLIKELY else 0
+    def _say_retired(self) -> None:
+        for sequence in self._peer_ids.take_retired():
+            self.outbox.say(retire_id_frame(sequence))
 
     def _provide_ids(self) -> None:
         for issued in self._ids.replenish():

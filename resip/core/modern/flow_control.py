@@ -18,8 +18,10 @@ INITIAL_SESSION_WINDOW = 8 * 1024 * 1024
 MAX_CHANNEL_WINDOW = 8 * 1024 * 1024
 MAX_SESSION_WINDOW = 32 * 1024 * 1024
 #: Seconds after which a delivery is announced although the credit would last: the sender can
-#: forget its copy then. Long enough that typing costs few extra packets.
+#: forget its copy then. Below so many bytes it is not worth a packet for longer.
 DELIVERED_DELAY = 0.25
+SMALL_DELIVERY = 16 * 1024
+SMALL_DELIVERY_DELAY = 4.0
 
 
 class FlowControlError(ProtocolError):
@@ -84,7 +86,9 @@ class CreditWindow:
         """
         self.delivered += count
         if self.due_time is None:
-            self.due_time = now + DELIVERED_DELAY
+            self.due_time = now + SMALL_DELIVERY_DELAY
+        if self.delivered + self.window - self.limit >= SMALL_DELIVERY:
+            self.due_time = min(self.due_time, now + DELIVERED_DELAY)
         if self._round_time is not None:
             if self.delivered - self._round_start < self.window:
                 return

@@ -3,7 +3,7 @@ The frames inside a packet (docs/protocol.md, section 3): bytes to calls, argume
 
 There are no frame objects. Encoders return bytes; the parser calls a :class:`FrameSink`. A
 packet that is one STREAM frame, as nearly all of a busy session are, needs no parser: read it
-with :data:`STREAM8`, :data:`STREAM16` or :data:`STREAM32`, the rest being data.
+with one of :data:`STREAM_LAYOUTS`, the rest being data.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ MAX_TEXT_SIZE = 255
 STREAM8 = Struct(">BBI")
 STREAM16 = Struct(">BHI")
 STREAM32 = Struct(">BII")
+#: By the type.
+STREAM_LAYOUTS: dict[int, Struct] = {0x08: STREAM8, 0x09: STREAM16, 0x0A: STREAM32}
 #: Bytes of a PIECE frame and of a DATAGRAM frame that are not data.
 PIECE_OVERHEAD = 11
 DATAGRAM_OVERHEAD = 7
@@ -388,7 +390,7 @@ def _parse_reset(data: bytes, at: int, sink: FrameSink) -> int:
 
 
 def _parse_stream(data: bytes, at: int, sink: FrameSink) -> int:
-    header = _STREAM_HEADERS[data[at]]
+    header = STREAM_LAYOUTS[data[at]]
     start = _need(data, at, header.size)
     _, channel_id, offset = header.unpack_from(data, at)
     sink.on_stream(channel_id, offset, data[start:])
@@ -421,9 +423,15 @@ def _parse_close(data: bytes, at: int, sink: FrameSink) -> int:
 
 
 #: Frames that do not ask for an acknowledgement of their packet (M-22).
-_SILENT = frozenset((FrameType.PADDING, FrameType.ACK, FrameType.CLOSE))
-
-_STREAM_HEADERS: dict[int, Struct] = {0x08: STREAM8, 0x09: STREAM16, 0x0A: STREAM32}
+_SILENT = frozenset(
+    (
+        FrameType.PADDING,
+        FrameType.ACK,
+        FrameType.PATH_CHALLENGE,
+        FrameType.PATH_RESPONSE,
+        FrameType.CLOSE,
+    )
+)
 
 _PARSERS: dict[int, _Parser] = {
     FrameType.PADDING: lambda data, at, sink: len(data),

@@ -52,6 +52,9 @@ class GrantedCredit:
         channel.window.on_received(count)
         self._widen(channel, now=now)
         self._window.on_received(count)
+        # What sleeping readers leave here must not take the credit of the others.
+        if self._window.widen(now=now, rtt=self._rtt):
+            self._source.say()
 
     def consumed(self, channel: Channel, count: int, *, now: float) -> None:
         """
@@ -119,6 +122,7 @@ class GrantedCredit:
         """
         self._abandoned.clear()
         self._owing.clear()
+        self._source.close()
 
     # Time.
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 
 from resip.core.errors import ProtocolError
 from resip.core.rangeset import RangeSet
+from resip.core.types import Path
 
 #: Ids of one side that the other holds at a time, the one in use included (M-38).
-MAX_ACTIVE_IDS = 4
+MAX_ACTIVE_IDS = 6
+#: Ids that are kept for paths to come, when there are so many.
+SPARE_IDS = 2
 
 #: Bytes of the reset token that comes with an id.
 TOKEN_SIZE = 16
@@ -111,25 +114,22 @@ class IdPool:
 
 class PeerIds:
     """
-    The ids under which the peer receives, and which of them we use.
+    The ids under which the peer receives: one for each path, lest an observer link two paths of
+    one session (M-38).
 
     :param first_id: the one of its hello or welcome.
     :param token: the token that came with it, 16 bytes; ``None`` where the peer gave none.
     """
 
-    __slots__ = ("_current", "_retired", "_stock")
+    __slots__ = ("_current", "_of_path", "_retired", "_stock", "_unsaid")
 
     def __init__(self, first_id: int, token: bytes | None) -> None:
-        self._current = IssuedId(0, first_id, token or b"")
-        self._stock: dict[int, IssuedId] = {}
+        self._stock = {0: IssuedId(0, first_id, token or b"")}
+        #: Those in use, the path used last at the end.
+        self._of_path: dict[Path, IssuedId] = {}
+        self._current: Path | None = None
         self._retired = RangeSet()
-
-    @property
-    def current(self) -> int:
-        """
-        The id to put in front of packets now.
-        """
-        return self._current.session_id
+        self._unsaid: list[int] = []
 
     @property
     def spares(self) -> int:
@@ -143,8 +143,7 @@ class PeerIds:
         """
         The reset tokens of the ids that are not retired.
         """
-        active = (self._current, *self._stock.values())
-        return tuple(issued.token for issued in active if issued.token)
+        return tuple(issued.token for issued in self._active if issued.token)
 
     def add(self, issued: IssuedId) -> None:
         """
@@ -155,7 +154,7 @@ class PeerIds:
         """
         if issued.sequence in self._retired:
             return
-        for known in (self._current, *self._stock.values()):
+        for known in self._active:
             if known.sequence == issued.sequence:
                 if known.session_id != issued.session_id:
                     raise ProtocolError(f"NEW_ID {issued.sequence} came with two ids")
@@ -166,19 +165,58 @@ class PeerIds:
             raise ProtocolError(f"NEW_ID {issued.sequence} makes more than {MAX_ACTIVE_IDS} ids")
         self._stock[issued.sequence] = issued
 
-    def switch(self) -> int | None:
+    def use(self, path: Path) -> int:
         """
-        The path changed: use an id that was not used before (M-38).
+        Packets take ``path`` from now on.
 
-        :return: the sequence number of the id that was in use, to go out in a RETIRE_ID;
-            ``None`` when the stock is empty and the old id stays.
+        :return: the id to put in front of them; see :meth:`id_for`.
         """
-        if not self._stock:
-            return None
-        retired = self._current.sequence
-        self._retired.add(retired)
-        self._current = self._stock.pop(min(self._stock))
+        self._current = path
+        return self.id_for(path)
+
+    def id_for(self, path: Path) -> int:
+        """
+        The id of packets on ``path``: its own, or while the stock is empty that of another path.
+
+        Two ids are kept in stock: the path that was not used for longest gives its own back.
+        """
+        issued = self._of_path.pop(path, None)
+        if issued is None:
+            if not self._stock:
+                return next(reversed(self._of_path.values())).session_id
+            issued = self._stock.pop(min(self._stock))
+        self._of_path[path] = issued
+        if len(self._of_path) > MAX_ACTIVE_IDS - SPARE_IDS:
+            oldest = next(other for other in self._of_path if other not in (self._current, path))
+            self._retire(self._of_path.pop(oldest))
+        return issued.session_id
+
+    def release(self, path: Path) -> None:
+        """
+        The path is gone, or should not be known by its id any more.
+        """
+        issued = self._of_path.pop(path, None)
+        if issued is None:
+            return
+        if self._of_path or self._stock:
+            self._retire(issued)
+        else:
+            self._stock[issued.sequence] = issued  # the last one: better linked than lost
+
+    def take_retired(self) -> list[int]:
+        """
+        The sequence numbers of ids given back since the last call, each to go out in a RETIRE_ID.
+        """
+        retired, self._unsaid = self._unsaid, []
         return retired
+
+    def _retire(self, issued: IssuedId) -> None:
+        self._retired.add(issued.sequence)
+        self._unsaid.append(issued.sequence)
+
+    @property
+    def _active(self) -> tuple[IssuedId, ...]:
+        return (*self._of_path.values(), *self._stock.values())
 
     @property
     def _retired_count(self) -> int:

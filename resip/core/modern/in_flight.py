@@ -10,6 +10,7 @@ logarithm of those that it does not, never with the numbers that it names.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from operator import attrgetter
 
 from resip.core.modern.sent import SentRun
@@ -55,6 +56,12 @@ class RunList:
         The run with the highest numbers.
         """
         return self._runs[-1] if self._runs else None
+
+    def __iter__(self) -> Iterator[SentRun]:
+        """
+        The runs, lowest first.
+        """
+        return iter(self._runs)
 
     def between(self, first: int, below: int) -> list[SentRun]:
         """
@@ -168,6 +175,13 @@ class InFlight:
         The run in flight with the lowest numbers, ``None`` when nothing is in flight.
         """
         return self._flying.oldest
+
+    @property
+    def oldest_wanted(self) -> SentRun | None:
+        """
+        The same of those that somebody waits for: copies of what arrived left out.
+        """
+        return next((run for run in self._flying if run.is_wanted), None)
 
     @property
     def remembered_runs(self) -> int:

@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from resip.core.errors import ResetCode
 from resip.core.modern.channels import Channels
 from resip.core.modern.connection import Connection
-from resip.core.modern.frames import STREAM8, STREAM16, STREAM32, FrameType, parse_frames
+from resip.core.modern.frames import STREAM_LAYOUTS, FrameType, parse_frames
 from resip.core.modern.ids import IssuedId
+from resip.core.modern.protection import OVERHEAD
 from resip.core.types import Path, Target
+
+#: What a packet begins with that only probes a path (M-65).
+_PROBING = (FrameType.PATH_CHALLENGE, FrameType.PATH_RESPONSE)
 
 
 class PeerClosed(Exception):
@@ -47,6 +51,7 @@ class Inbound:
         self._on_path_change = on_path_change
         self._path: Path | None = None
         self._now = 0.0
+        self._has_probes = False
 
     def receive(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
         """
@@ -58,45 +63,59 @@ class Inbound:
         """
         self._path = path
         self._now = now
-        highest = -1
-        size = 0
-        run_first = run_end = 0
-        run_asks = False
-        acks = self._connection.acks
-        for packet, opened in zip(packets, self._connection.open(packets), strict=True):
-            if opened is None:
-                continue
-            number, plaintext = opened
-            asks = self._dispatch(plaintext)
-            if number != run_end:
-                if run_end > run_first:
-                    acks.add(run_first, run_end - 1, asks=run_asks, now=now)
-                run_first, run_asks = number, False
-            run_end = number + 1
-            run_asks = run_asks or asks
-            highest = max(highest, number)
-            size += len(packet)
-        if run_end > run_first:
-            acks.add(run_first, run_end - 1, asks=run_asks, now=now)
-        if highest < 0:
+        self._has_probes = False
+        opened = self._connection.open(packets, now=now)
+        authentic = [one for one in opened if one is not None]
+        if len(authentic) < len(packets):
+            self._connection.on_dropped(now=now)
+        if not authentic:
             return False
-        if self._connection.on_received(path, number=highest, size=size, now=now):
+        numbers = [number for number, _ in authentic]
+        plaintexts = [plaintext for _, plaintext in authentic]
+        for start, stop in _consecutive(numbers):
+            asks = self._dispatch(plaintexts[start:stop])
+            self._connection.acks.add(numbers[start], numbers[stop - 1], asks=asks, now=now)
+        size = sum(map(len, plaintexts)) + OVERHEAD * len(plaintexts)
+        number = newest = max(numbers)
+        if self._has_probes:
+            ordinary = (number for number, data in authentic if data[0] not in _PROBING)
+            newest = max(ordinary, default=-1)
+        if self._connection.on_received(
+            path, number=number, newest=newest, count=len(numbers), size=size, now=now
+        ):
             self._on_path_change()
         return True
 
-    def _dispatch(self, plaintext: bytes) -> bool:
-        match plaintext[0]:
-            case FrameType.STREAM8.value if len(plaintext) > STREAM8.size:
-                header = STREAM8
-            case FrameType.STREAM16.value if len(plaintext) > STREAM16.size:
-                header = STREAM16
-            case FrameType.STREAM32.value if len(plaintext) > STREAM32.size:
-                header = STREAM32
-            case _:
-                return parse_frames(plaintext, self)
-        _, channel_id, offset = header.unpack_from(plaintext)
-        self._channels.on_stream(channel_id, offset, plaintext[header.size :])
-        return True
+    def _dispatch(self, plaintexts: Sequence[bytes]) -> bool:
+        """
+        Hand on the frames of some packets; returns whether any asks for an acknowledgement.
+
+        Packets that continue one stream, as in any bulk transfer, are handed on together.
+        """
+        asks = False
+        pieces: list[bytes] = []
+        stream = start = end = -1
+        for plaintext in plaintexts:
+            layout = STREAM_LAYOUTS.get(plaintext[0])
+            if layout is None or len(plaintext) <= layout.size:
+                if pieces:
+                    self._channels.on_stream(stream, start, pieces)
+                    pieces, end = [], -1
+                asks = parse_frames(plaintext, self) or asks
+                continue
+            asks = True
+            _, channel_id, offset = layout.unpack_from(plaintext)
+            if offset != end or channel_id != stream:
+                if pieces:
+                    self._channels.on_stream(stream, start, pieces)
+                    pieces = []
+                stream, start = channel_id, offset
+            piece = plaintext[layout.size :]
+            pieces.append(piece)
+            end = offset + len(piece)
+        if pieces:
+            self._channels.on_stream(stream, start, pieces)
+        return asks
 
     # A FrameSink: what is not the channels'.
 
@@ -110,6 +129,7 @@ class Inbound:
         """
         PATH_CHALLENGE.
         """
+        self._has_probes = True
         if self._path is not None:
             self._connection.on_challenge(data, self._path)
 
@@ -117,6 +137,7 @@ class Inbound:
         """
         PATH_RESPONSE.
         """
+        self._has_probes = True
         if self._connection.on_response(data, now=self._now):
             self._on_path_change()
 
@@ -168,7 +189,7 @@ class Inbound:
         """
         PIECE, or STREAM behind other frames.
         """
-        self._channels.on_stream(channel_id, offset_low32, data)
+        self._channels.on_stream(channel_id, offset_low32, (data,))
 
     def on_datagram(self, channel_id: int, data: bytes) -> None:
         """
@@ -187,3 +208,14 @@ class Inbound:
         CLOSE.
         """
         raise PeerClosed(code, reason)
+
+
+def _consecutive(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """
+    Where runs of consecutive numbers start and stop; all of them are one most of the time.
+    """
+    first, count = numbers[0], len(numbers)
+    if numbers == list(range(first, first + count)):
+        return [(0, count)]
+    edges = [at for at in range(1, count) if numbers[at] != numbers[at - 1] + 1]
+    return list(zip([0, *edges], [*edges, count], strict=True))

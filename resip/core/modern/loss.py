@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from resip.core.rtt import GRANULARITY, RttEstimator
 
@@ -14,8 +15,16 @@ from resip.core.rtt import GRANULARITY, RttEstimator
 LOSS_MEMORY = 256
 #: What the estimate starts from: as if so many packets had arrived.
 ASSUMED_ARRIVED = 16
+#: Chance below which silence counts as a sign that large packets vanish.
+UNLIKELY = 1e-4
 #: What remains of the counters of burst length after each lost packet.
 BURST_DECAY = 0.998
+#: Bursts start from so many losses that stood alone: a few in a row at first mean nothing.
+ASSUMED_ALONE = 8
+#: What a new path is feared to lose, until it is known: as if so many of so many packets had
+#: been lost. Without loss it takes 200 packets until that is below half a percent.
+FEARED_LOST = 1
+FEARED_PACKETS = 2
 
 #: RFC 9002 section 6.1.2: the time threshold is 9/8 of a round trip, so an eighth is its slack.
 REORDERING_SHARE = 1 / 8
@@ -27,18 +36,39 @@ REORDERING_DECAY = 0.7
 REORDERING_PERIOD = 10.0
 
 
+@dataclass(slots=True)
+class RecoveryStats:
+    """
+    Counts since the session began.
+
+    :ivar packets_sent: of all kinds.
+    :ivar packets_acked: for the first time, after a spurious loss too.
+    :ivar packets_lost: declared lost because later ones arrived; path MTU probes left out.
+    :ivar packets_expired: given up by a probe timeout or with their path; path MTU probes too.
+    :ivar spurious_losses: packets among those lost that arrived after all.
+    :ivar pto_count_total: probe timeouts.
+    """
+
+    packets_sent: int = 0
+    packets_acked: int = 0
+    packets_lost: int = 0
+    packets_expired: int = 0
+    spurious_losses: int = 0
+    pto_count_total: int = 0
+
+
 class LossMeter:
     """
     Measures how much is lost, and how much of it in a row, for those who repeat packets ahead.
     """
 
-    __slots__ = ("_burst_lost", "_bursts", "_last_lost_end", "_lost", "_total")
+    __slots__ = ("_burst_lost", "_bursts", "_counted", "_last_lost_end", "_lost", "_total")
 
     def __init__(self) -> None:
         self._total = float(ASSUMED_ARRIVED)
         self._lost = 0.0
-        self._burst_lost = 0.0
-        self._bursts = 0.0
+        self._counted = 0
+        self._burst_lost = self._bursts = float(ASSUMED_ALONE)
         self._last_lost_end = -1
 
     @property
@@ -49,11 +79,18 @@ class LossMeter:
         return self._lost / self._total
 
     @property
+    def feared(self) -> float:
+        """
+        The same for those who would rather repeat too much: high while little is known.
+        """
+        return max(self.rate, (self._lost + FEARED_LOST) / (self._counted + FEARED_PACKETS))
+
+    @property
     def burst_length(self) -> float:
         """
         Mean number of consecutive packets that are lost together, at least 1.
         """
-        return max(1.0, self._burst_lost / self._bursts) if self._bursts else 1.0
+        return max(1.0, self._burst_lost / self._bursts)
 
     def count(self, *, acked: int = 0, late: int = 0, lost: Sequence[tuple[int, int]] = ()) -> None:
         """
@@ -63,10 +100,12 @@ class LossMeter:
         :param late: packets that arrived, but had been counted as lost.
         :param lost: ranges of packets that are lost, as (first, end), lowest first.
         """
+        self._counted += acked
         if not lost and not self._lost:
             self._total = min(self._total + acked, LOSS_MEMORY)
             return
         packets_lost = sum(end - first for first, end in lost)
+        self._counted += packets_lost
         kept = math.exp(-(acked + packets_lost) / LOSS_MEMORY)
         self._total = self._total * kept + acked + packets_lost
         self._lost = max(0.0, self._lost * kept + packets_lost - late)
@@ -122,3 +161,13 @@ class ReorderingWindow:
 
     def _limit(self, rtt: RttEstimator) -> float:
         return max(rtt.smoothed, 2 * rtt.minimum)
+
+
+def ordinary_timeouts(loss: float) -> int:
+    """
+    How many probe timeouts in a row a loss explains, when it is that in both directions.
+    """
+    loss = min(loss, 0.95)
+    is_unanswered = 1 - (1 - loss) ** 2
+    silence = is_unanswered ** math.ceil(2 / (1 - loss))
+    return int(math.log(UNLIKELY) / math.log(silence)) if silence > UNLIKELY else 0

@@ -36,8 +36,10 @@ MINIMUM_SIZE = 484
 CANDIDATES = (1252, 1392, 1452, 1472, 8972, 65507)
 #: Halving ends when at most this share of the size could still be gained.
 RESOLUTION = 1 / 16
-#: RFC 8899 section 5.1.2, MAX_PROBES: probes of one size that may get lost.
+#: RFC 8899 section 5.1.2, MAX_PROBES: probes of one size that may get lost. Where packets get lost
+#: anyway it takes more to tell, up to the second number.
 MAX_PROBES = 3
+MAX_LOSSY_PROBES = 40
 #: RFC 8899 section 5.1.1, PMTU_RAISE_TIMER: seconds until a size that failed is tried again.
 RAISE_INTERVAL = 600.0
 #: Seconds between a lost probe and the next one, so that the search costs next to nothing.
@@ -147,14 +149,17 @@ class PathMtuSearch:
         self._probe: MtuProbe | None = None
         self._probe_time = 0.0
         self._attempts = 0
+        self._allowed = MAX_PROBES
         self._raise_time = 0.0
         self._large_losses = 0
         self._first_large_loss = 0.0
         self._last_large_loss = 0.0
 
-    def get_probe(self, *, now: float) -> MtuProbe | None:
+    def get_probe(self, *, loss: float = 0.0, now: float) -> MtuProbe | None:
         """
         The probe to send now, ``None`` when none is wanted. The caller must send it.
+
+        :param loss: share of the packets that is lost whatever their size, 0 to 1.
         """
         if self.state is SearchState.COMPLETE and now >= self._raise_time:
             self._failed = self._maximum + 1
@@ -170,6 +175,7 @@ class PathMtuSearch:
             return None
         self._probe = MtuProbe(self, size)
         self._probe_time = now
+        self._allowed = int(MAX_PROBES / max(1 - loss, MAX_PROBES / MAX_LOSSY_PROBES))
         return self._probe
 
     def on_ack(self, report: AckReport, *, probe_timeout: float) -> None:
@@ -243,7 +249,7 @@ class PathMtuSearch:
             return
         self._probe = None
         self._attempts += 1
-        if self._attempts < MAX_PROBES:
+        if self._attempts < self._allowed:
             return
         self._failed = min(self._failed, probe.size)
         self._end_step()

@@ -9,37 +9,38 @@ run of its own, or in a packet by themselves.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
+from itertools import cycle
+from math import ceil
 
 from resip.core.congestion.rate import RateController
 from resip.core.modern.acks import AckState
-from resip.core.modern.copies import CopyGroup, CopySchedule, SmallPacket
+from resip.core.modern.allowance import SendAllowance
+from resip.core.modern.copies import Copier
 from resip.core.modern.flow import Flow
 from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.frames import PING_FRAME, end_frame, stream_frames, stream_header
+from resip.core.modern.introduction import Introduction
 from resip.core.modern.outbox import Outbox, RepeatedFrame
 from resip.core.modern.protection import HEADER_SIZE, TAG_SIZE, Sealer
 from resip.core.modern.recovery import LossRecovery
-from resip.core.modern.redundancy import MAX_MESSAGE_SIZE, ONE_COPY, CopyBudget, copies_for
-from resip.core.modern.sent import Control, SentRun, SentStream
-from resip.core.pacer import Pacer
+from resip.core.modern.redundancy import MAX_MESSAGE_SIZE
+from resip.core.modern.sent import Control, CopyGroup, SentRun, SentStream
+from resip.core.modern.tails import Tails
 
 #: Bytes that every packet costs beside its frames.
 PACKET_OVERHEAD = HEADER_SIZE + TAG_SIZE
 #: docs/protocol.md M-18.
 BASE_DATAGRAM_SIZE = 1200
 #: Packets handed out in one call: a busy sender must still get round to reading.
-BURST = 64
-#: Packets of one channel before the next channel's turn.
+BURST = 128
+#: Packets of one channel before the next channel's turn, when there are several.
 QUANTUM = 16
 #: Bytes that channels which were quiet may send beyond window and pacing, so that a keystroke
 #: does not wait for a bulk transfer; paid back by the bulk.
 URGENT_EXCESS = 4 * BASE_DATAGRAM_SIZE
 #: A piece of a stream shorter than this is not worth the rest of a packet with control frames.
 LEAST_PIECE = 64
-#: Seconds of the rate that one burst of the pacer holds; a reactor's timer is no finer.
-PACING_TICK = 0.002
 
 
 class Outbound:
@@ -50,8 +51,8 @@ class Outbound:
     :ivar datagram_size: bytes of the largest packet for now.
     :ivar session_credit: what the peer takes of all channels together.
     :ivar pacing_time: when the pacer lets the next burst go, ``None`` when it is not in the way.
-    :ivar is_reliable: the carrier paces and repeats.
     :ivar packet_limit: packets handed out in one call.
+    :ivar introduction: hears which acknowledgements arrived, until it is over.
     """
 
     def __init__(
@@ -70,21 +71,36 @@ class Outbound:
         self._controller = controller
         self._acks = acks
         self._outbox = outbox
-        self._pacer = Pacer(rate=100_000.0, burst=BASE_DATAGRAM_SIZE)
-        self._urgent: deque[Flow] = deque()
-        self._bulk: deque[Flow] = deque()
+        self._allowance = SendAllowance(controller, recovery)
+        # Lists, since an empty deque takes three quarters of a kilobyte in every idle session.
+        self._urgent: list[Flow] = []
+        self._bulk: list[Flow] = []
         self._plaintexts: list[bytes] = []
+        #: What of them asks for an acknowledgement.
+        self._runs: list[SentRun] = []
         self._probes = 0
+        self._probe_size = 0
         self._ending: dict[Flow, None] = {}
         self._padded: list[tuple[bytes, Control | None]] = []
-        self._copy_budget = CopyBudget()
-        self._copies = CopySchedule(self._copy_budget)
+        self._copier = Copier(recovery, controller, overhead=PACKET_OVERHEAD)
+        self._tails = Tails()
         self.peer_id = peer_id
         self.datagram_size = BASE_DATAGRAM_SIZE
         self.session_credit = session_credit
         self.pacing_time: float | None = None
-        self.is_reliable = False
         self.packet_limit = BURST
+        self.introduction: Introduction | None = None
+
+    @property
+    def is_reliable(self) -> bool:
+        """
+        Whether the carrier repeats what is lost.
+        """
+        return self._allowance.is_reliable
+
+    @is_reliable.setter
+    def is_reliable(self, is_reliable: bool) -> None:
+        self._allowance.is_reliable = is_reliable
 
     def wants_to_send(self, flow: Flow) -> None:
         """
@@ -101,6 +117,7 @@ class Outbound:
         A channel is gone.
         """
         self._ending.pop(flow, None)
+        self._tails.forget(flow)
         if flow.is_queued:
             flow.is_queued = False
             for queue in (self._urgent, self._bulk):
@@ -112,7 +129,7 @@ class Outbound:
         """
         When the next copy of a small packet is due.
         """
-        return self._copies.next_time
+        return self._copier.next_time
 
     def probe(self, count: int) -> None:
         """
@@ -120,22 +137,38 @@ class Outbound:
         """
         self._probes = max(self._probes, count)
 
+    def introduce(self, count: int) -> None:
+        """
+        Send ``count`` packets of :data:`BASE_DATAGRAM_SIZE` with the next ones, and pad what is
+        repeated among them to the same size.
+        """
+        for _ in range(count):
+            self.send_padded(BASE_DATAGRAM_SIZE)
+        self._probe_size = BASE_DATAGRAM_SIZE
+
     def packets_to_send(self, *, now: float) -> list[bytes]:
         """
         The next packets, sealed, at most about :data:`BURST`.
         """
         self._plaintexts = []
+        self._runs = []
         first = self._recovery.next_number
         self.pacing_time = None
-        budget = self._budget(now)
+        most = self.packet_limit * self.datagram_size
+        budget = self._allowance.get(datagram_size=self.datagram_size, most=most, now=now)
         self._queue_ending()
         if self._acks.due_time is not None and now >= self._acks.due_time:
             self._send_small(now=now, has_ack=True)
         self._send_copies(now=now)
-        budget = self._send_probes(budget, now=now)
-        budget = self._serve(self._urgent, budget, URGENT_EXCESS, now=now)
-        budget = self._serve(self._bulk, budget, 0, now=now)
+        budget = max(budget, self._probes * self.datagram_size)
+        excess = 0 if self._recovery.is_outage else URGENT_EXCESS
+        budget = self._serve(self._urgent, budget, excess, now=now)
+        if not self._allowance.is_short or self._probes:
+            budget = self._serve(self._bulk, budget, 0, now=now)
         self._send_control(budget, now=now)
+        budget = self._send_tails(budget, now=now)
+        if self._probes:
+            self._complete_probes(first, now=now)
         self._send_padded(now=now)
         self._note_limits(budget, now=now)
         if not self._plaintexts:
@@ -151,47 +184,57 @@ class Outbound:
             elif flow.end_is_due:
                 self.wants_to_send(flow)
 
-    # Window and pacing.
-
-    def _budget(self, now: float) -> int:
-        if self._recovery.is_outage:
-            return 0
-        window = self._controller.congestion_window - self._recovery.in_flight.bytes
-        if self.is_reliable:
-            return window
-        rate = self._controller.pacing_rate
-        self._pacer.rate = rate
-        self._pacer.burst = max(2.0 * self.datagram_size, rate * PACING_TICK)
-        return min(window, self._pacer.available(now=now))
-
     def _note_limits(self, budget: int, *, now: float) -> None:
         is_idle = not self._bulk and not self._urgent
-        if self._is_full and not (is_idle and not self._outbox):
+        if self._is_full and not (is_idle and not self._outbox and not self._probes):
             self.pacing_time = now
             return
-        if is_idle:
-            if budget > 0:
-                in_flight = self._recovery.in_flight.bytes
-                self._controller.on_app_limited(bytes_in_flight=in_flight, now=now)
-            return
+        if is_idle and budget > 0:
+            in_flight = self._recovery.in_flight.bytes
+            self._controller.on_app_limited(bytes_in_flight=in_flight, now=now)
         recovery = self._recovery
-        has_window = self._controller.congestion_window > recovery.in_flight.bytes
-        if has_window and not recovery.is_outage and not self.is_reliable:
-            wanted = min(self._pacer.burst, 8.0 * self.datagram_size)
-            self.pacing_time = max(now, self._pacer.ready_at(wanted=wanted))
+        due: float | None = now
+        if is_idle:
+            due = self._tails.get_time(loss=self._recovery.likely_loss, rtt=recovery.rtt.smoothed)
+        ready = self._allowance.ready_at(now=now)
+        if due is not None and ready is not None:
+            self.pacing_time = max(due, ready)
 
     # What goes into packets.
 
-    def _send_probes(self, budget: int, *, now: float) -> int:
-        if self._probes:
-            budget = max(budget, self._probes * self.datagram_size)
-            if not self._bulk and not self._urgent and not self._outbox:
-                for _ in range(self._probes):
-                    if not self._is_full:
-                        self._outbox.say_once(PING_FRAME)
-                        self._send_small(now=now)
-            self._probes = 0
-        return budget
+    def _complete_probes(self, first: int, *, now: float) -> None:
+        """
+        Send what just left again, from the front, or a PING if that was nothing, until there are
+        as many packets as the timeout asks for (M-36).
+
+        :param first: number of the first packet in this call.
+        """
+        if not self._runs:
+            self._outbox.say_once(PING_FRAME)
+            self._send_small(now=now)
+        self._probes -= sum(run.count for run in self._runs)
+        room = self._probe_size - PACKET_OVERHEAD
+        for run in cycle(tuple(self._runs)):
+            count = min(run.count, self._probes, self.packet_limit - len(self._plaintexts))
+            if count <= 0:
+                break
+            self._probes -= count
+            at = run.first - first
+            frames = self._plaintexts[at : at + count]
+            if run.stream is None:  # no data could follow the padding
+                frames = [frame.ljust(room, b"\0") for frame in frames]
+            self._record(
+                frames,
+                stream=run.stream,
+                offset=run.offset,
+                step=run.step,
+                length=run.length if count == run.count else count * run.step,
+                owners=run.controls,
+                group=run.group,
+                now=now,
+            )
+        self._probes = max(0, self._probes)
+        self._probe_size = 0
 
     def _send_control(self, budget: int, *, now: float) -> None:
         """
@@ -216,11 +259,11 @@ class Outbound:
     def _is_full(self) -> bool:
         return len(self._plaintexts) >= self.packet_limit
 
-    def _serve(self, queue: deque[Flow], budget: int, excess: int, *, now: float) -> int:
+    def _serve(self, queue: list[Flow], budget: int, excess: int, *, now: float) -> int:
         for _ in range(len(queue)):
             if budget + excess <= 0 or self._is_full:
                 break
-            flow = queue.popleft()
+            flow = queue.pop(0)
             budget -= self._send_flow(flow, budget + excess, now=now)
             if flow.has_sendable(self.session_credit.available):
                 self._bulk.append(flow)
@@ -241,7 +284,8 @@ class Outbound:
         if is_small or has_more or flow.end_is_due or flow.has_datagrams:
             spent += self._send_small(now=now, flow=flow)
         step = self.datagram_size - PACKET_OVERHEAD - stream_header(flow.channel_id)[1].size
-        end = min(before + QUANTUM, self.packet_limit)
+        is_alone = not self._bulk and not self._urgent
+        end = min(before + (BURST if is_alone else QUANTUM), self.packet_limit)
         while spent < budget and len(self._plaintexts) < end:
             left = end - len(self._plaintexts)
             count = max(1, min(left, (budget - spent) // self.datagram_size))
@@ -250,7 +294,28 @@ class Outbound:
                 break
             frames = stream_frames(flow.channel_id, offset, pieces)
             spent += self._record(frames, stream=flow.stream, offset=offset, pieces=pieces, now=now)
+            self._tails.on_sent(flow, now=now)
         return spent
+
+    def _send_tails(self, budget: int, *, now: float) -> int:
+        """
+        Nothing else is to be sent: once more what is in flight, where much of it gets lost.
+        """
+        recovery, rtt = self._recovery, self._recovery.rtt.smoothed
+        if self._bulk or self._urgent or self.is_reliable or recovery.is_outage:
+            return budget
+        loss, room = self._recovery.likely_loss, self.datagram_size - PACKET_OVERHEAD
+        while budget > 0 and not self._is_full:
+            left = self.packet_limit - len(self._plaintexts)
+            count = min(left, ceil(budget / self.datagram_size))
+            due = self._tails.take(count, room, loss=loss, rtt=rtt, now=now)
+            if due is None:
+                break
+            flow, offset, pieces = due
+            frames = stream_frames(flow.channel_id, offset, pieces)
+            stream = flow.stream
+            budget -= self._record(frames, stream=stream, offset=offset, pieces=pieces, now=now)
+        return budget
 
     def _cut(self, flow: Flow, count: int, step: int) -> tuple[int, list[bytes]]:
         stream = flow.stream
@@ -275,8 +340,10 @@ class Outbound:
             room -= sum(map(len, frames))
         control, owners = self._outbox.take(room)
         room -= sum(map(len, control))
+        # Copies carry what somebody waits for, not credit.
+        copied = [owner.frame for owner in owners if isinstance(owner, RepeatedFrame)]
         if flow is None:
-            return self._record_small(frames, control, owners, now=now)
+            return self._record_small(frames, control, copied, owners, now=now)
         for frame in flow.take_datagrams(
             room,
             largest=self.datagram_size - PACKET_OVERHEAD,
@@ -293,104 +360,87 @@ class Outbound:
             mark = flow.stream.end_mark
             assert mark is not None, "an end that is due has a mark"
             mark.on_sent()
-            control.append(end_frame(flow.channel_id, flow.stream.end_offset))
+            copied.append(end_frame(flow.channel_id, flow.stream.end_offset))
+            control.append(copied[-1])
             owners.append(mark)
         if not pieces:
-            return self._record_small(frames, control, owners, now=now)
+            return self._record_small(frames, control, copied, owners, now=now)
         data = stream_frames(flow.channel_id, offset, pieces)[0]
-        plaintext = b"".join([*control, data])
-        self._copy(plaintext, owners, flow, offset, len(pieces[0]), now=now)
+        group = None
+        if not self.is_reliable:
+            copied.append(data)
+            group = self._copier.plan(
+                copied, owners, flow=flow, offset=offset, length=len(pieces[0]), now=now
+            )
+        if group is None:
+            self._tails.on_sent(flow, now=now)
         return self._record(
-            [b"".join([*frames, plaintext])],
+            [b"".join([*frames, *control, data])],
             stream=flow.stream,
             offset=offset,
             pieces=pieces,
-            owners=owners,
+            owners=self._with_introduction(frames, owners),
+            group=group,
             now=now,
         )
 
     def _record_small(
-        self, frames: list[bytes], control: list[bytes], owners: list[Control], *, now: float
-    ) -> int:
-        plaintext = b"".join(control)
-        if any(isinstance(owner, RepeatedFrame) for owner in owners):
-            self._copy(plaintext, owners, None, 0, 0, now=now)
-        whole = b"".join([*frames, plaintext])
-        if not whole:
-            return 0
-        return self._record([whole], owners=owners, asks=bool(control), now=now)
-
-    # Copies.
-
-    def _copy(
         self,
-        plaintext: bytes,
+        frames: list[bytes],
+        control: list[bytes],
+        copied: list[bytes],
         owners: list[Control],
-        flow: Flow | None,
-        offset: int,
-        length: int,
         *,
         now: float,
-    ) -> None:
-        """
-        Plan copies of a small packet where the loss asks for them (M-45).
-        """
-        loss = self._recovery.loss
-        # Who sends little learns little: what is missing of the peer's packets tells, too.
-        rate_of_loss = max(loss.rate, self._acks.loss)
-        wanted = copies_for(rate_of_loss, mean_run=loss.burst_length)
-        rate = self._controller.pacing_rate
-        if flow is not None:
-            is_thin = flow.thin.is_thin(len(plaintext), rate=rate, now=now)
-            flow.thin.on_sent(length, now=now)
-            if not is_thin:
-                return
-        if wanted is ONE_COPY or self.is_reliable or self._recovery.is_outage:
-            return
-        size = len(plaintext) + PACKET_OVERHEAD
-        granted = self._copy_budget.grant(wanted, size, rate=rate, now=now)
-        if granted.count > 1:
-            group = CopyGroup()
-            owners.append(group)
-            stream = None if flow is None else flow.stream
-            packet = SmallPacket(plaintext, owners, group, stream, offset, length)
-            self._copies.add(packet, granted, now=now)
+    ) -> int:
+        group = None
+        if copied and not self.is_reliable:
+            group = self._copier.plan(copied, owners, now=now)
+        whole = b"".join([*frames, *control])
+        if not whole:
+            return 0
+        owners = self._with_introduction(frames, owners)
+        return self._record([whole], owners=owners, group=group, asks=bool(control), now=now)
 
     def _send_copies(self, *, now: float) -> None:
-        if self._is_full:
-            return
-        for packet in self._copies.take_due(overhead=PACKET_OVERHEAD, now=now):
+        limit = self.packet_limit - len(self._plaintexts)
+        for packet in self._copier.take_due(limit=limit, now=now):
+            if len(packet.plaintext) + PACKET_OVERHEAD > self.datagram_size:
+                continue  # more than the path may be sent now
             self._record(
                 [packet.plaintext],
                 stream=packet.stream,
                 offset=packet.offset,
                 length=packet.length,
                 owners=packet.owners,
+                group=packet.group,
                 now=now,
             )
 
-    def send_padded(self, control: Control, size: int) -> None:
+    def _with_introduction(self, acks: list[bytes], owners: list[Control]) -> list[Control]:
+        if self.introduction is not None and self.introduction.is_over:
+            self.introduction = None
+        return [*owners, self.introduction] if acks and self.introduction else owners
+
+    def send_padded(self, size: int, control: Control | None = None) -> None:
         """
-        Send a path MTU probe of ``size`` bytes with the next packets.
+        Send a packet of ``size`` bytes that asks for an answer with the next packets.
+
+        :param control: hears its fate: a path MTU probe.
         """
         padding = bytes(size - PACKET_OVERHEAD - len(PING_FRAME))
         self._padded.append((PING_FRAME + padding, control))
 
-    def introduce(self, size: int) -> None:
+    def seal_alone(self, frame: bytes, *, peer_id: int | None = None, now: float) -> bytes:
         """
-        Send a packet of ``size`` bytes that asks for an answer with the next packets.
-        """
-        padding = bytes(size - PACKET_OVERHEAD - len(PING_FRAME))
-        self._padded.append((PING_FRAME + padding, None))
+        A packet with one frame that asks for no acknowledgement, for another path or as the last.
 
-    def seal_alone(self, frame: bytes, *, now: float) -> bytes:
-        """
-        A packet with one frame, for another path or as the last one.
+        :param peer_id: the id for the other path.
         """
         number = self._recovery.next_number
         self._plaintexts = []
-        self._record([frame], is_probe=True, now=now)
-        return self._sealer.seal(self.peer_id, [frame], number)[0]
+        self._record([frame], asks=False, is_probe=True, now=now)
+        return self._sealer.seal(self.peer_id if peer_id is None else peer_id, [frame], number)[0]
 
     def _record(
         self,
@@ -399,14 +449,17 @@ class Outbound:
         stream: SentStream | None = None,
         offset: int = 0,
         pieces: list[bytes] | None = None,
+        step: int = 0,
         length: int = 0,
         owners: Sequence[Control] = (),
+        group: CopyGroup | None = None,
         asks: bool = True,
         is_probe: bool = False,
         now: float,
     ) -> int:
         if pieces:
-            length = (len(pieces) - 1) * len(pieces[0]) + len(pieces[-1])
+            step = len(pieces[0])
+            length = (len(pieces) - 1) * step + len(pieces[-1])
         first = self._recovery.next_number
         run = SentRun(
             first=first,
@@ -416,9 +469,10 @@ class Outbound:
             last_size=len(frames[-1]) + PACKET_OVERHEAD,
             stream=stream,
             offset=offset,
-            step=len(pieces[0]) if pieces else length,
+            step=step or length,
             length=length,
             controls=owners,
+            group=group,
             asks=asks,
             is_probe=is_probe,
         )
@@ -426,5 +480,6 @@ class Outbound:
         self._recovery.on_sent(run, now=now)
         if not asks:
             return 0  # acknowledgements are neither paced nor counted
-        self._pacer.spend(run.wire_bytes)
+        self._runs.append(run)
+        self._allowance.spend(run.wire_bytes)
         return run.wire_bytes

@@ -4,7 +4,6 @@ Control frames that wait for a packet.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from resip.core.modern.sent import Control
@@ -103,6 +102,7 @@ class CreditSource:
         """
         self._is_closed = True
         self._outbox.forget_credit(self)
+        self._build = _build_nothing  # lets go of whoever owns this source
 
     def build(self) -> tuple[bytes, CreditFrame]:
         """
@@ -129,8 +129,9 @@ class Outbox:
 
     def __init__(self) -> None:
         self.unacked = 0
-        self._once: deque[bytes] = deque()
-        self._repeated: deque[RepeatedFrame] = deque()
+        # Lists, since an empty deque takes three quarters of a kilobyte in every idle session.
+        self._once: list[bytes] = []
+        self._repeated: list[RepeatedFrame] = []
         self._credits: dict[CreditSource, None] = {}
 
     def __bool__(self) -> bool:
@@ -176,7 +177,7 @@ class Outbox:
         A frame is lost: say it before anything new.
         """
         frame.is_waiting = True
-        self._repeated.appendleft(frame)
+        self._repeated.insert(0, frame)
 
     def take(self, room: int) -> tuple[list[bytes], list[Control]]:
         """
@@ -185,10 +186,10 @@ class Outbox:
         frames: list[bytes] = []
         owners: list[Control] = []
         while self._once and len(self._once[0]) <= room:
-            frames.append(self._once.popleft())
+            frames.append(self._once.pop(0))
             room -= len(frames[-1])
         while self._repeated and len(self._repeated[0].frame) <= room:
-            owner = self._repeated.popleft()
+            owner = self._repeated.pop(0)
             owner.is_waiting = False
             frames.append(owner.frame)
             owners.append(owner)
@@ -205,3 +206,7 @@ class Outbox:
 
 #: A CREDIT frame has 21 bytes, SESSION_CREDIT fewer.
 LARGEST_CREDIT = 21
+
+
+def _build_nothing() -> tuple[bytes, int]:
+    raise AssertionError("a closed credit is not said")

@@ -5,6 +5,7 @@ The receiving half of a channel's stream: pieces from packets to bytes in order.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 from resip.core.errors import ProtocolError
 from resip.core.modern.flow_control import FlowControlError
@@ -81,35 +82,37 @@ class ReceiveStream:
         """
         return self.next_offset == self.final_size and not self._ready
 
-    def receive_truncated(self, offset_low32: int, data: bytes) -> int:
+    def receive_truncated(self, offset_low32: int, pieces: Sequence[bytes]) -> int:
         """
         :meth:`receive` with the low 32 bits of the offset, as frames have it (M-27).
         """
         near = self.next_offset
         if offset_low32 == near & _MASK32:
-            return self.receive(near, data)
-        return self.receive(expand(offset_low32, 32, near), data)
+            return self.receive(near, pieces)
+        return self.receive(expand(offset_low32, 32, near), pieces)
 
-    def receive(self, offset: int, data: bytes) -> int:
+    def receive(self, offset: int, pieces: Sequence[bytes]) -> int:
         """
-        ``data`` arrived. What arrived before is ignored.
+        Pieces arrived, each of which begins where the one before ends. What arrived before is
+        ignored.
 
+        :param offset: of the first piece.
         :return: by how much :attr:`highest` rose: what the session's credit is charged.
-        :raises FlowControlError: when it ends beyond the limit (M-31).
-        :raises ProtocolError: when it ends beyond the final size, or is scattered beyond reason.
+        :raises FlowControlError: when they end beyond the limit (M-31).
+        :raises ProtocolError: when they end beyond the final size, or are scattered beyond reason.
         """
-        size = len(data)
+        size = sum(map(len, pieces))
         end = offset + size
         if end > self.limit or self.final_size is not None:
             self._check(end)
         if offset == self.next_offset and not self._early:
             self.next_offset = end
-            self._parts.append(data)
+            self._parts += pieces
             self._ready += size
-            if size < SMALL_SIZE:
-                self._bound_parts(1)
+            if size < SMALL_SIZE * len(pieces):
+                self._bound_parts(len(pieces))
             return size
-        return self._receive_early(offset, data)
+        return self._receive_early(offset, b"".join(pieces))
 
     def end(self, final_size: int) -> None:
         """

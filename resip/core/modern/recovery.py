@@ -12,31 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from resip.core.congestion.rate import AckReport, RateController
 from resip.core.errors import ProtocolError
 from resip.core.modern.in_flight import InFlight
-from resip.core.modern.loss import LossMeter, ReorderingWindow
+from resip.core.modern.loss import LossMeter, RecoveryStats, ReorderingWindow
+from resip.core.modern.path_memory import Measured
+from resip.core.modern.probe_timeout import ProbeTimeout
 from resip.core.modern.sent import SentRun
 from resip.core.rtt import INITIAL_RTT, RttEstimator
+from resip.core.trace import NULL_TRACE, Trace
 
 #: docs/protocol.md M-33: the longest a peer holds an acknowledgement back, seconds.
 MAX_ACK_DELAY = 0.025
 
-#: docs/protocol.md M-35: bounds of the probe timeout, seconds, and how long each of them holds.
-PROBE_TIMEOUT_LIMIT = 0.4
-PATIENT_PROBE_TIMEOUTS = 10
-OUTAGE_PROBE_TIMEOUT_LIMIT = 2.0
-LONG_OUTAGE = 3600.0
-LONG_OUTAGE_PROBE_TIMEOUT_LIMIT = 10.0
-#: From this timeout in a row on only probes are sent: the path is down, not lossy.
-OUTAGE_TIMEOUTS = 3
-#: Probes for each timeout: enough that two get through, within these limits.
-MIN_PROBES = 2
-MAX_PROBES = 16
-#: The same while too little has arrived to know the loss.
-FIRST_PROBES = 10
+#: Packets that must have been acknowledged before the loss counts as known.
 FEW_DELIVERED = 8
 
 #: Deadlines are met even if ``now`` is this much early, as sums of floats round. Seconds.
@@ -44,27 +34,6 @@ _ROUNDING = 1e-6
 _NEVER = -math.inf
 #: From so many ranges on, those that the acknowledgement before named too are skipped.
 _MANY_RANGES = 4
-
-
-@dataclass(slots=True)
-class RecoveryStats:
-    """
-    Counts since the session began.
-
-    :ivar packets_sent: of all kinds.
-    :ivar packets_acked: for the first time, after a spurious loss too.
-    :ivar packets_lost: declared lost because later ones arrived; path MTU probes left out.
-    :ivar packets_expired: given up by a probe timeout or with their path; path MTU probes too.
-    :ivar spurious_losses: packets among those lost that arrived after all.
-    :ivar pto_count_total: probe timeouts.
-    """
-
-    packets_sent: int = 0
-    packets_acked: int = 0
-    packets_lost: int = 0
-    packets_expired: int = 0
-    spurious_losses: int = 0
-    pto_count_total: int = 0
 
 
 class LossRecovery:
@@ -80,19 +49,26 @@ class LossRecovery:
     :ivar loss: the measured loss.
     :ivar stats: counts for the status page.
     :ivar next_number: of the next packet (M-8).
-    :ivar pto_count: probe timeouts in a row without an answer.
 
     :param initial_rtt: seconds, where the handshake told; else that of RFC 9002.
+    :param is_driving: this side finds the way back after an outage, as clients do.
     """
 
-    def __init__(self, controller: RateController, *, initial_rtt: float = INITIAL_RTT) -> None:
+    def __init__(
+        self,
+        controller: RateController,
+        *,
+        initial_rtt: float = INITIAL_RTT,
+        is_driving: bool = True,
+        trace: Trace = NULL_TRACE,
+    ) -> None:
         self.rtt = RttEstimator(initial_rtt)
         self.in_flight = InFlight()
         self.loss = LossMeter()
         self.stats = RecoveryStats()
         self.next_number = 0
-        self.pto_count = 0
         self._controller = controller
+        self._trace = trace
         self._reordering = ReorderingWindow()
         self._is_reliable = False
         # Packets below this number took another network: they tell nothing about this one.
@@ -102,15 +78,29 @@ class LossRecovery:
         self._known_ranges: frozenset[tuple[int, int]] = frozenset()
         # Expired packets below this number were counted as lost, or belong to an outage.
         self._settled_below = 0
-        self._last_pto_time = _NEVER
-        self._outage_start = _NEVER
+        self._timeout = ProbeTimeout(is_driving=is_driving)
+        self._peer_loss = 0.0
+
+    @property
+    def pto_count(self) -> int:
+        """
+        Probe timeouts in a row without an answer.
+        """
+        return self._timeout.count
+
+    @property
+    def likely_loss(self) -> float:
+        """
+        The share of lost packets, or of the peer's: who sends little learns little of its own.
+        """
+        return max(self.loss.rate, self._peer_loss)
 
     @property
     def is_outage(self) -> bool:
         """
         So many probe timeouts brought no answer that only probes should be sent.
         """
-        return self.pto_count >= OUTAGE_TIMEOUTS
+        return self._timeout.is_outage(self.likely_loss)
 
     @property
     def base_probe_timeout(self) -> float:
@@ -124,16 +114,7 @@ class LossRecovery:
         """
         Seconds that the oldest packet, or the last probe, may remain unanswered (M-35).
         """
-        base = self.base_probe_timeout
-        if self.pto_count < PATIENT_PROBE_TIMEOUTS:
-            limit = PROBE_TIMEOUT_LIMIT
-        elif self._last_pto_time - self._outage_start < LONG_OUTAGE:
-            limit = OUTAGE_PROBE_TIMEOUT_LIMIT
-        else:
-            limit = LONG_OUTAGE_PROBE_TIMEOUT_LIMIT
-        # More doublings than PATIENT_PROBE_TIMEOUTS reach every limit.
-        doublings = min(self.pto_count, PATIENT_PROBE_TIMEOUTS)
-        return min(base * (1 << doublings), max(limit, base))
+        return self._timeout.get_delay(self.base_probe_timeout)
 
     @property
     def loss_time(self) -> float | None:
@@ -198,11 +179,10 @@ class LossRecovery:
         for run in acked:
             run.report_acked()
         spurious = self._count_acked(acked, late_lost, late_expired)
-        self._settle_expired()
+        lost = self._settle_expired()
         # The peer is there; what was known before it fell silent still holds.
-        self.pto_count = 0
-        self._last_pto_time = _NEVER
-        lost = self._detect_losses(now=now)
+        self._timeout.on_answer()
+        lost += self._detect_losses(now=now)
         if acked[0].first < self._path_start:
             acked = [run for run in acked if run.first >= self._path_start]
         report = AckReport(acked, lost, spurious, rtt, self.in_flight.bytes)
@@ -212,6 +192,15 @@ class LossRecovery:
             self.in_flight.shrink_memory()
             self._known_ranges = frozenset()
         return report
+
+    def on_heard(self, *, loss: float) -> None:
+        """
+        Authentic packets came: the peer is there, whatever became of those sent to it.
+
+        :param loss: the share of the peer's recent packets that is missing, 0 to 1.
+        """
+        self._peer_loss = loss
+        self._timeout.on_heard()
 
     def get_timer(self) -> float | None:
         """
@@ -246,9 +235,9 @@ class LossRecovery:
 
         :return: how many probes to send, as from :meth:`handle_timer`.
         """
-        if self._is_reliable or self._probe_time() is None:
+        if self._is_reliable or not (self.in_flight.packets or self.pto_count):
             return 0
-        self.pto_count = 0
+        self._timeout.on_answer()
         return self._on_probe_timeout(now=now)
 
     def on_path_changed(
@@ -257,6 +246,7 @@ class LossRecovery:
         is_known: bool,
         is_reliable: bool = False,
         initial_rtt: float = INITIAL_RTT,
+        measured: Measured | None = None,
         now: float,
     ) -> None:
         """
@@ -267,11 +257,11 @@ class LossRecovery:
             what was measured still holds.
         :param is_reliable: the carrier repeats what is lost; no timer runs here.
         :param initial_rtt: seconds, where the validation of a path that is not known told.
+        :param measured: what :meth:`remember` gave when the path was in use before.
         """
         self._is_reliable = is_reliable
-        self.pto_count = 0
-        self._last_pto_time = _NEVER
-        self._expire(self.in_flight.take_expired(sent_by=math.inf))
+        self._timeout.on_answer()
+        self._expire(self.in_flight.take_expired(sent_by=math.inf), "path_changed", now=now)
         self._settled_below = self.next_number
         if not is_known:
             self.rtt = RttEstimator(initial_rtt)
@@ -279,6 +269,16 @@ class LossRecovery:
             self._reordering = ReorderingWindow()
             self._path_start = self.next_number
         self._controller.on_path_changed(is_known=is_known, now=now)
+        if measured is not None:
+            self.rtt, self.loss = measured.rtt, measured.loss
+            self._reordering = measured.reordering
+            self._controller.recall(measured.controller, now=now)
+
+    def remember(self) -> Measured:
+        """
+        What was measured of the path in use, which is about to be left.
+        """
+        return Measured(self.rtt, self.loss, self._reordering, self._controller.remember())
 
     def _check(self, largest: int, ranges: Sequence[tuple[int, int]]) -> None:
         if largest >= self.next_number:
@@ -360,21 +360,23 @@ class LossRecovery:
         self.stats.spurious_losses += spurious
         late = spurious + counted
         self.loss.count(acked=packets - late, late=late)
-        return spurious
+        return late
 
-    def _settle_expired(self) -> None:
+    def _settle_expired(self) -> list[SentRun]:
         """
-        What a timeout gave up is lost once a later packet arrived. Thin traffic is hardly ever
-        overtaken otherwise, so its losses would not be measured. Those of an outage are no loss.
+        The runs that a timeout gave up and a later packet overtook: they are lost now. Nothing else
+        would say so of thin traffic, or where much is lost. Those of an outage are no loss.
         """
         if self.in_flight.newest_expired < self._settled_below:
-            return
+            return []
         if self.is_outage:
             self._settled_below = self.next_number
-            return
+            return []
         runs = self.in_flight.recent_expired(first=self._settled_below, below=self._largest_acked)
-        self.loss.count(lost=[(run.first, run.end) for run in runs if not run.is_probe])
+        lost = [run for run in runs if not run.is_probe]
+        self.loss.count(lost=[(run.first, run.end) for run in lost])
         self._settled_below = max(self._settled_below, self._largest_acked)
+        return lost
 
     def _loss_delay(self, *, now: float) -> float:
         """
@@ -403,41 +405,38 @@ class LossRecovery:
         counted = [run for run in lost if not run.is_probe]
         self.stats.packets_lost += sum(run.count for run in counted)
         self.loss.count(lost=[(run.first, run.end) for run in counted])
+        self._trace.packets_lost(counted, "time_threshold", now=now)
         for run in lost:
             run.report_lost()
         return [run for run in counted if run.first >= self._path_start]
 
     def _probe_time(self) -> float | None:
-        oldest = self.in_flight.oldest
+        if self._timeout.is_over:
+            return None
+        oldest = self.in_flight.oldest_wanted or self.in_flight.oldest
         if oldest is None:
             # Probing goes on until it is answered, even if a probe could not be sent.
-            return self._last_pto_time + self.probe_timeout if self.pto_count else None
-        return max(oldest.time, self._last_pto_time) + self.probe_timeout
+            return self._timeout.time + self.probe_timeout if self.pto_count else None
+        return max(oldest.time, self._timeout.time) + self.probe_timeout
 
     def _on_probe_timeout(self, *, now: float) -> int:
-        if not self.pto_count:
-            self._outage_start = now
-        self.pto_count += 1
+        if self.in_flight.packets and self.in_flight.oldest_wanted is None:
+            # Copies of what arrived: no use in asking for them.
+            self._expire(self.in_flight.take_expired(sent_by=now), "not_needed", now=now)
+            return 0
+        self._timeout.on_timeout(now=now)
         self.stats.pto_count_total += 1
-        self._last_pto_time = now
-        probes = self._count_probes()
         rtt = self.rtt
+        is_new = not rtt.has_sample or self.stats.packets_acked < FEW_DELIVERED
+        probes = self._timeout.count_probes(self.likely_loss, is_new=is_new)
         sent_by = now - 2 * (rtt.smoothed + 4 * rtt.variation)
-        self._expire(self.in_flight.take_expired(sent_by=sent_by, at_least=probes))
+        runs = self.in_flight.take_expired(sent_by=sent_by, at_least=probes)
+        self._expire(runs, "pto_expired", now=now)
         self._controller.on_probe_timeout(count=self.pto_count, now=now)
         return probes
 
-    def _count_probes(self) -> int:
-        """
-        So many that two of them should arrive.
-        """
-        is_new = not self.rtt.has_sample or self.stats.packets_acked < FEW_DELIVERED
-        if is_new and self.pto_count < PATIENT_PROBE_TIMEOUTS:
-            return FIRST_PROBES
-        arriving = max(1 - self.loss.rate, 1 / MAX_PROBES)
-        return max(MIN_PROBES, min(MAX_PROBES, math.ceil(2 / arriving)))
-
-    def _expire(self, runs: Sequence[SentRun]) -> None:
+    def _expire(self, runs: Sequence[SentRun], trigger: str, *, now: float) -> None:
         self.stats.packets_expired += sum(run.count for run in runs)
+        self._trace.packets_lost(runs, trigger, now=now)
         for run in runs:
             run.report_lost()

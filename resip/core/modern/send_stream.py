@@ -202,14 +202,16 @@ class SendStream:
             at += 1
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
-    def unacked_ranges(self, limit: int) -> list[tuple[int, int]]:
+    def unacked_ranges(self, limit: int, *, start: int = 0) -> list[tuple[int, int]]:
         """
         What was sent and not acked, as (start, end), oldest first, ``limit`` bytes at most.
 
-        Probes and copies of a tail carry it. Lost ranges are included.
+        Copies of a tail carry it. Lost ranges are included.
+
+        :param start: bytes below are left out.
         """
         ranges = []
-        start = self.delivered
+        start = max(start, self.delivered)
         while limit > 0 and start < self.next_offset:
             start, end = self._acked.first_gap(start, self.next_offset)
             end = min(end, start + limit)

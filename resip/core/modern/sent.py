@@ -29,6 +29,19 @@ class Control(Protocol):
         """
 
 
+class CopyGroup:
+    """
+    The packets that carry the same; once one arrived, nobody waits for the others.
+
+    :ivar is_acked: one of them arrived.
+    """
+
+    __slots__ = ("is_acked",)
+
+    def __init__(self) -> None:
+        self.is_acked = False
+
+
 class SentStream(Protocol):
     """
     The owner of stream data that rode in packets.
@@ -56,6 +69,7 @@ class SentRun:
     :ivar offset: of the first packet's data. :ivar step: bytes of data in each packet but the last.
     :ivar length: bytes of data in all packets.
     :ivar controls: owners of the control frames in the first packet.
+    :ivar group: the packets that carry the same as this one, which is a copy or has some.
     :ivar asks: the packets ask for an acknowledgement; the others are never lost, nor in flight.
     :ivar is_probe: loss of these packets says nothing about congestion (path MTU).
     :ivar snapshot: what the congestion controller remembers about the moment of sending; its own.
@@ -66,6 +80,7 @@ class SentRun:
         "controls",
         "end",
         "first",
+        "group",
         "is_probe",
         "last_size",
         "length",
@@ -90,6 +105,7 @@ class SentRun:
         step: int = 0,
         length: int = 0,
         controls: Sequence[Control] = (),
+        group: CopyGroup | None = None,
         asks: bool = True,
         is_probe: bool = False,
         snapshot: object = None,
@@ -104,6 +120,7 @@ class SentRun:
         self.step = step
         self.length = length
         self.controls = controls
+        self.group = group
         self.asks = asks
         self.is_probe = is_probe
         self.snapshot = snapshot
@@ -114,6 +131,13 @@ class SentRun:
         How many packets there are.
         """
         return self.end - self.first
+
+    @property
+    def is_wanted(self) -> bool:
+        """
+        Somebody waits for its arrival: no copy of it has arrived.
+        """
+        return self.group is None or not self.group.is_acked
 
     @property
     def wire_bytes(self) -> int:
@@ -156,6 +180,8 @@ class SentRun:
             self.stream.on_acked(self.offset, self.offset + self.length)
         for control in self.controls:
             control.on_acked()
+        if self.group is not None:
+            self.group.is_acked = True
 
     def report_lost(self) -> None:
         """

@@ -385,7 +385,7 @@ class ResetTests(SynchronousTestCase):
             pair.client.session.write(channel_id, b"datagram", now=pair.now)
         for _, packets in pair.client.session.datagrams_to_send(now=pair.now):
             for packet in packets:
-                pair.server.session.receive_datagram(packet, pair.client_path, now=pair.now)
+                pair.server.session.receive_datagrams([packet], pair.client_path, now=pair.now)
         first = pair.server.session.next_event()
         self.assertEqual(first, DataReceived(channel_id, b"datagram"))
         pair.server.session.reset(channel_id, ResetCode.CANCELLED, now=pair.now)

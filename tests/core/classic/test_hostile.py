@@ -257,7 +257,7 @@ class ObserverTests(SynchronousTestCase):
             pair.run_for(0.5)
         before = len(pair.server.events)
         for packet in link.recorded:
-            pair.server.session.receive_datagram(packet, ELSEWHERE, now=pair.now)
+            pair.server.session.receive_datagrams([packet], ELSEWHERE, now=pair.now)
         pair.run_for(1)
         self.assertGreater(len(link.recorded), 100)
         self.assertEqual(pair.server.session.path, pair.client_path)

@@ -212,7 +212,7 @@ class Chaos:
             if fate > 0.95:
                 at = random.randrange(len(packet))
                 packet = packet[:at] + random.randbytes(1) + packet[at + 1 :]
-            other.session.receive_datagram(packet, other.path, now=self.now)
+            other.session.receive_datagrams([packet], other.path, now=self.now)
 
     def _time(self, side: Side, other: Side) -> None:
         self.now += self.random.choices([0.001, 0.01, 0.1, 1.0, 30.0, 3600.0], PAUSES)[0]
@@ -235,7 +235,7 @@ class Chaos:
     def _inject(self, side: Side, other: Side) -> None:
         forger, random = side.forger, self.random
         packet = random.choice([self._make_command, self._make_data])(forger)
-        side.session.receive_datagram(packet, side.path, now=self.now)
+        side.session.receive_datagrams([packet], side.path, now=self.now)
 
     def _make_command(self, forger: Forger) -> bytes:
         random = self.random

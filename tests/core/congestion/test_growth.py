@@ -10,7 +10,7 @@ from resip.core.congestion.delivery import RateSample
 from resip.core.congestion.growth import GrowthProbe
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import Phase, State
-from resip.core.congestion.startup import Startup
+from resip.core.congestion.startup import TRAIN_PACKETS, PacketTrains, Startup
 from tests.core.congestion.support import SIZE, end_round, make_model, make_phase
 
 
@@ -26,6 +26,19 @@ def probe(model: PathModel, *, served: float) -> tuple[GrowthProbe, bool]:
     )
     growth.on_sample(sample)
     return growth, growth.finish()
+
+
+def make_sample(phase: Phase, *, rate: float = 1e6, is_app_limited: bool = False) -> RateSample:
+    """
+    An answer to the newest acknowledged packet of a phase that sends 1,000 a second.
+    """
+    return RateSample(
+        delivered=rate,
+        served=rate,
+        phase=phase,
+        sent_at=phase.started_at + phase.acked / 1000,
+        is_app_limited=is_app_limited,
+    )
 
 
 class GrowthProbeTests(SynchronousTestCase):
@@ -96,7 +109,60 @@ class StartupTests(SynchronousTestCase):
         """
         model = make_model(rate=1e6)
         startup = Startup(model)
-        self.assertFalse(startup.on_ack(None))
+        self.assertFalse(startup.on_ack(None, now=2.0))
         for _ in range(8):
             model.delay.update(0.15, now=2.0)
-        self.assertTrue(startup.on_ack(None))
+        self.assertTrue(startup.on_ack(None, now=2.0))
+
+    def test_thin_traffic_shows_no_limit(self) -> None:
+        """
+        Whoever sends some messages a round trip neither fills a queue nor makes losses: start-up
+        goes on until there is more to send.
+        """
+        model = make_model(rate=1e6)
+        startup = Startup(model)
+        phase = Phase(State.STARTUP, rate=1e4, now=0.0)
+        for second in range(2, 12):
+            model.rounds.add(10, 30, make_sample(phase, rate=1e4, is_app_limited=True))
+            self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=second))
+            self.assertFalse(startup.on_round())
+        for _ in range(8):
+            model.delay.update(0.15, now=12.0)
+        self.assertFalse(startup.on_ack(None, now=12.0))
+
+
+class PacketTrainTests(SynchronousTestCase):
+    """
+    Rates from packets that followed each other.
+    """
+
+    def measure(self, *, answers_per_second: float, is_app_limited: bool = False) -> float:
+        """
+        The largest rate shown by 40 packets that left at 1,000 a second.
+        """
+        trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
+        best = 0.0
+        for number in range(40):
+            phase.acked = number
+            sample = make_sample(phase, is_app_limited=is_app_limited)
+            best = max(best, trains.measure(sample, now=5.1 + number / answers_per_second))
+        return best
+
+    def test_the_slower_of_both_ways_counts(self) -> None:
+        """
+        Answers that come in a bunch show no more than what had been sent, and slow ones show the
+        path.
+        """
+        self.assertAlmostEqual(self.measure(answers_per_second=1000), 1000, delta=1)
+        self.assertAlmostEqual(self.measure(answers_per_second=500), 500, delta=1)
+        self.assertLessEqual(self.measure(answers_per_second=2000), 1001)
+
+    def test_a_sender_with_nothing_to_send_shows_nothing(self) -> None:
+        """
+        Neither does a train that is too short.
+        """
+        self.assertEqual(self.measure(answers_per_second=1000, is_app_limited=True), 0)
+        trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
+        for number in range(TRAIN_PACKETS):
+            phase.acked = number
+            self.assertEqual(trains.measure(make_sample(phase), now=5.1 + number / 1000), 0)

@@ -139,3 +139,27 @@ class BackpressureTests(ModernCase):
         sleeper.resume()
         self.pair.run_for(10)
         self.assertTrue(sleeper.is_finished)
+
+    def test_many_readers_that_sleep(self) -> None:
+        """
+        Twenty of them, whose windows are more than the session's was at first, stop no other.
+        """
+        self.pair = make_modern_pair(LinkConditions(rate=100e6, delay=0.02), keeps_events=False)
+        receivers = []
+        for number in range(22):
+            target = Target(Protocol.TCP, "x", 1 + number)
+            receivers.append(BulkReceiver(target, size=1_500_000))
+            receivers[-1].serve(self.pair.server)
+            if number < 20:
+                receivers[-1].pause()
+                BulkSender(target, size=1_500_000).start(self.pair.client)
+        self.pair.run_for(10)
+        for number in (20, 21):
+            target = Target(Protocol.TCP, "x", 1 + number)
+            BulkSender(target, size=1_500_000).start(self.pair.client)
+        self.pair.run_for(3)
+        self.assertEqual([r.is_finished for r in receivers], [False] * 20 + [True] * 2)
+        for receiver in receivers[:20]:
+            receiver.resume()
+        self.pair.run_for(20)
+        self.assertTrue(all(receiver.is_finished for receiver in receivers))

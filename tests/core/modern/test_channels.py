@@ -247,7 +247,7 @@ class ResetTests(ModernCase):
         insider = Insider()
         packet = insider.seal(*stream_frames(channel_id, 0, [b"data"]))
         session = self.server.session
-        session.receive_datagram(packet, self.pair.client_path, now=self.pair.now)
+        session.receive_datagrams([packet], self.pair.client_path, now=self.pair.now)
         session.reset(channel_id, ResetCode.CANCELLED, now=self.pair.now)
         self.assertIsNone(session.next_event())
 

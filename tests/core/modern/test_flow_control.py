@@ -12,6 +12,8 @@ from resip.core.modern.flow_control import (
     INITIAL_SESSION_WINDOW,
     MAX_CHANNEL_WINDOW,
     MAX_SESSION_WINDOW,
+    SMALL_DELIVERY,
+    SMALL_DELIVERY_DELAY,
     CreditWindow,
     FlowControlError,
     SendCredit,
@@ -57,15 +59,18 @@ class CreditWindowTests(SynchronousTestCase):
 
     def test_a_delivery_is_announced_in_time(self) -> None:
         """
-        M-30: also a delivery that grants little is announced, a little later.
+        M-30: also a delivery that grants little is announced, a little later; one that grants
+        next to nothing, some seconds later.
         """
-        window = CreditWindow(initial=100, maximum=100)
+        window = CreditWindow(initial=1_000_000, maximum=1_000_000)
         self.assertIsNone(window.due_time)
-        window.on_received(1)
+        window.on_received(SMALL_DELIVERY)
         window.consumed(1, now=1.0, rtt=0.1)
-        self.assertEqual(window.due_time, 1.0 + DELIVERED_DELAY)
-        self.assertFalse(window.is_due(now=1.0))
-        self.assertTrue(window.is_due(now=1.0 + DELIVERED_DELAY))
+        self.assertEqual(window.due_time, 1.0 + SMALL_DELIVERY_DELAY)
+        window.consumed(SMALL_DELIVERY - 1, now=2.0, rtt=0.1)
+        self.assertEqual(window.due_time, 2.0 + DELIVERED_DELAY)
+        self.assertFalse(window.is_due(now=2.0))
+        self.assertTrue(window.is_due(now=2.0 + DELIVERED_DELAY))
         window.announce()
         self.assertIsNone(window.due_time)
 

@@ -246,10 +246,12 @@ class ParseTests(SynchronousTestCase):
 
     def test_what_asks_for_an_acknowledgement(self) -> None:
         """
-        M-22: every frame but PADDING, ACK and CLOSE makes its packet ask.
+        M-22: every frame but PADDING, ACK, CLOSE and those about paths makes its packet ask.
         """
         ack = bytes.fromhex("02 00000005 0001 00 0000")
-        quiet = ack + frames.close_frame(CloseCode.NONE)
+        about_paths = frames.path_challenge_frame(b"12345678")
+        about_paths += frames.path_response_frame(b"12345678")
+        quiet = ack + about_paths + frames.close_frame(CloseCode.NONE)
         self.assertFalse(parse_frames(quiet + b"\x00", RecordingSink()))
         self.assertFalse(parse_frames(b"", RecordingSink()))
         self.assertTrue(parse_frames(frames.PING_FRAME, RecordingSink()))

@@ -10,6 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.errors import ProtocolError
 from resip.core.modern.ids import MAX_ACTIVE_IDS, IdPool, IssuedId, PeerIds
+from resip.core.types import Path
+
+PATHS = [Path(name) for name in "abcde"]
+A, B, C = PATHS[:3]
 
 
 def issued(sequence: int, session_id: int | None = None) -> IssuedId:
@@ -39,15 +43,15 @@ class IdPoolTests(SynchronousTestCase):
 
     def test_replenish(self) -> None:
         """
-        The peer gets ids, with their tokens, until it holds four, and then no more.
+        The peer gets ids, with their tokens, until it holds six, and then no more.
         """
         new = self.pool.replenish()
         self.assertEqual(
-            [(i.sequence, i.session_id) for i in new], [(1, 1001), (2, 1002), (3, 1003)]
+            [(i.sequence, i.session_id) for i in new], [(n, 1000 + n) for n in range(1, 6)]
         )
         self.assertEqual(new[0].token, (1001).to_bytes(16))
         self.assertEqual(self.pool.replenish(), [])
-        self.assertEqual(self.pool.active, (1000, 1001, 1002, 1003))
+        self.assertEqual(self.pool.active, tuple(range(1000, 1006)))
 
     def test_retire(self) -> None:
         """
@@ -58,7 +62,7 @@ class IdPoolTests(SynchronousTestCase):
         self.pool.on_retired(0)
         self.assertEqual(self.released, [1000])
         self.assertFalse(self.pool.is_active(0))
-        self.assertEqual([i.sequence for i in self.pool.replenish()], [4])
+        self.assertEqual([i.sequence for i in self.pool.replenish()], [6])
 
     def test_retiring_what_was_never_issued(self) -> None:
         """
@@ -69,7 +73,7 @@ class IdPoolTests(SynchronousTestCase):
 
     def test_the_table_is_bounded(self) -> None:
         """
-        However many ids a peer retires, it never holds more than four.
+        However many ids a peer retires, it never holds more than six.
         """
         for sequence in range(100):
             self.pool.replenish()
@@ -82,7 +86,7 @@ class IdPoolTests(SynchronousTestCase):
         """
         self.pool.replenish()
         self.pool.close()
-        self.assertEqual(self.released, [1000, 1001, 1002, 1003])
+        self.assertEqual(self.released, list(range(1000, 1006)))
 
     def test_tokens_are_not_shown(self) -> None:
         """
@@ -102,23 +106,53 @@ class PeerIdsTests(SynchronousTestCase):
         """
         self.ids = PeerIds(1000, b"0" * 16)
 
-    def test_switch(self) -> None:
+    def test_each_path_has_its_own(self) -> None:
         """
-        A new path takes an id that was not used, and retires the one that was.
+        A path takes an id that was not used, and keeps it while others are used.
         """
         self.ids.add(issued(2))
         self.ids.add(issued(1))
-        self.assertEqual(self.ids.switch(), 0)
-        self.assertEqual(self.ids.current, 1001)
-        self.assertEqual(self.ids.switch(), 1)
-        self.assertEqual(self.ids.current, 1002)
+        self.assertEqual([self.ids.use(path) for path in (A, B, A)], [1000, 1001, 1000])
+        self.assertEqual([self.ids.id_for(path) for path in (C, B)], [1002, 1001])
+        self.assertEqual(self.ids.take_retired(), [])
 
-    def test_switch_without_stock(self) -> None:
+    def test_an_empty_stock(self) -> None:
         """
-        Without a spare id the old one stays.
+        Without a spare id a path shares the newest one in use, until there is one.
         """
-        self.assertIsNone(self.ids.switch())
-        self.assertEqual(self.ids.current, 1000)
+        self.assertEqual([self.ids.use(A), self.ids.use(B)], [1000, 1000])
+        self.ids.add(issued(1))
+        self.assertEqual(self.ids.use(B), 1001)
+
+    def test_what_was_not_used_for_longest_goes(self) -> None:
+        """
+        Two ids are kept for paths to come; the path in use is never the one that gives.
+        """
+        for sequence in range(1, MAX_ACTIVE_IDS):
+            self.ids.add(issued(sequence))
+        self.ids.use(A)
+        for path in PATHS[1:4]:
+            self.ids.id_for(path)
+        self.assertEqual(self.ids.take_retired(), [])
+        self.ids.id_for(PATHS[4])
+        self.assertEqual(self.ids.take_retired(), [1])
+        self.assertEqual(self.ids.id_for(A), 1000)
+        self.assertEqual(self.ids.spares, MAX_ACTIVE_IDS - 5)
+
+    def test_release(self) -> None:
+        """
+        A path that is gone gives its id back, and takes another one when it returns. The last id
+        is kept all the same.
+        """
+        self.ids.use(A)
+        self.ids.release(A)
+        self.ids.release(B)
+        self.assertEqual(self.ids.take_retired(), [])
+        self.ids.add(issued(1))
+        self.assertEqual(self.ids.use(A), 1000)
+        self.ids.release(A)
+        self.assertEqual(self.ids.take_retired(), [0])
+        self.assertEqual(self.ids.use(A), 1001)
 
     def test_repeated_frames(self) -> None:
         """
@@ -126,11 +160,12 @@ class PeerIdsTests(SynchronousTestCase):
         """
         for _ in range(2):
             self.ids.add(issued(1))
-        self.assertEqual(self.ids.spares, 1)
-        self.ids.switch()
+        self.assertEqual(self.ids.spares, 2)
+        self.ids.use(A)
+        self.ids.release(A)
         self.ids.add(issued(1))
         self.ids.add(issued(0, 1000))
-        self.assertEqual(self.ids.spares, 0)
+        self.assertEqual(self.ids.spares, 1)
 
     def test_contradictions(self) -> None:
         """
@@ -143,20 +178,21 @@ class PeerIdsTests(SynchronousTestCase):
 
     def test_the_stock_is_bounded(self) -> None:
         """
-        A peer that provides a fifth id while we hold four breaks the protocol.
+        A peer that provides a seventh id while we hold six breaks the protocol.
         """
-        for sequence in (1, 2, 3):
+        for sequence in range(1, 6):
             self.ids.add(issued(sequence))
-        self.assertRaises(ProtocolError, self.ids.add, issued(4))
-        self.ids.switch()
-        self.ids.add(issued(4))
-        self.assertRaises(ProtocolError, self.ids.add, issued(5))
+        self.assertRaises(ProtocolError, self.ids.add, issued(6))
+        self.ids.use(A)
+        self.ids.release(A)
+        self.ids.add(issued(6))
+        self.assertRaises(ProtocolError, self.ids.add, issued(7))
 
     def test_numbers_cannot_be_skipped(self) -> None:
         """
         A peer that leaves numbers out, to make us remember gaps, runs into the same limit.
         """
-        self.assertRaises(ProtocolError, self.ids.add, issued(4))
+        self.assertRaises(ProtocolError, self.ids.add, issued(6))
 
     def test_tokens(self) -> None:
         """
@@ -164,7 +200,8 @@ class PeerIdsTests(SynchronousTestCase):
         """
         self.ids.add(IssuedId(1, 1001, b"1" * 16))
         self.assertEqual(self.ids.tokens, (b"0" * 16, b"1" * 16))
-        self.ids.switch()
+        self.ids.use(A)
+        self.ids.release(A)
         self.assertEqual(self.ids.tokens, (b"1" * 16,))
         self.assertEqual(PeerIds(5, None).tokens, ())
 
@@ -172,15 +209,15 @@ class PeerIdsTests(SynchronousTestCase):
         """
         A client that roams a thousand times is never without an id, and never repeats one.
         """
-        numbers, used = count(1001), {1000}
+        numbers, used = count(1001), set[int]()
         pool = IdPool(
             1000, allocate=lambda: next(numbers), release=lambda _: None, token=lambda _: b"t" * 16
         )
-        for _ in range(1000):
+        for number in range(1000):
             for new in pool.replenish():
                 self.ids.add(new)
-            sequence = self.ids.switch()
-            assert sequence is not None
-            pool.on_retired(sequence)
-            self.assertNotIn(self.ids.current, used)
-            used.add(self.ids.current)
+            current = self.ids.use(Path(f"carrier {number}"))
+            for sequence in self.ids.take_retired():
+                pool.on_retired(sequence)
+            self.assertNotIn(current, used)
+            used.add(current)

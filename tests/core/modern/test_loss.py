@@ -24,6 +24,28 @@ class LossMeterTests(SynchronousTestCase):
         meter.count(lost=[(0, 1)])
         self.assertLess(meter.rate, 0.1)
 
+    def test_fears_loss_until_it_is_known(self) -> None:
+        """
+        Half of the packets at first, less than half a percent after 200 that arrived, and never
+        less than what is measured.
+        """
+        meter = LossMeter()
+        self.assertEqual(meter.feared, 0.5)
+        meter.count(acked=10)
+        self.assertLess(meter.feared, 0.1)
+        meter.count(acked=190)
+        self.assertLess(meter.feared, 0.005)
+        meter.count(acked=50, lost=[(250, 300)])
+        self.assertEqual(meter.feared, meter.rate)
+
+    def test_some_losses_in_a_row_are_no_bursts(self) -> None:
+        """
+        It takes more than three to tell bursts from chance.
+        """
+        meter = LossMeter()
+        meter.count(acked=7, lost=[(7, 10)])
+        self.assertLess(meter.burst_length, 1.5)
+
     def test_follows_the_loss(self) -> None:
         """
         After some hundred packets the rate is that of the newest.

@@ -53,11 +53,11 @@ class MtuPath:
                 quiet_since = self.now
         return self.search.size
 
-    def exchange_probe(self) -> bool:
+    def exchange_probe(self, *, loss: float = 0.0) -> bool:
         """
         Send a probe and tell its fate; returns whether one was wanted.
         """
-        probe = self.search.get_probe(now=self.now)
+        probe = self.search.get_probe(loss=loss, now=self.now)
         if probe is None:
             return False
         self.tried.append(probe.size)
@@ -135,6 +135,17 @@ class PathMtuSearchTests(SynchronousTestCase):
         self.assertEqual(path.search.size, BASE_SIZE)
         path.settle()
         self.assertEqual(path.tried[:6], [BASE_SIZE, 1252, 1392, 1452, 1472, 8972])
+
+    def test_where_much_is_lost_a_size_is_tried_more_often(self) -> None:
+        """
+        At 90 % loss three lost probes mean nothing; thirty do, and forty at any loss.
+        """
+        for loss, tries in ((0.9, 30), (0.999, 40)):
+            path = MtuPath(1300)
+            for _ in range(60):
+                path.now += 0.3
+                path.exchange_probe(loss=loss)
+            self.assertEqual(path.tried.count(1392), tries)
 
     def test_a_size_fails_after_three_lost_probes(self) -> None:
         """

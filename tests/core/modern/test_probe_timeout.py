@@ -4,13 +4,17 @@ Tests of :mod:`resip.core.modern.recovery`: what happens when nothing is answere
 
 from __future__ import annotations
 
-from resip.core.modern.recovery import (
+from resip.core.modern.probe_timeout import (
     FIRST_PROBES,
     LONG_OUTAGE,
-    MAX_ACK_DELAY,
     MAX_PROBES,
     MIN_PROBES,
+    WAITING_PROBE_TIMEOUT_LIMIT,
+    WAITING_TIME,
+    ProbeTimeout,
 )
+from resip.core.modern.recovery import MAX_ACK_DELAY
+from resip.core.modern.sent import CopyGroup
 from tests.core.modern.test_recovery import RTT, RecoveryTestCase
 
 
@@ -55,6 +59,29 @@ class ProbeTimeoutTests(RecoveryTestCase):
         self.fire()
         self.assertEqual(self.stream.lost[0], (10 * oldest.first, 10 * oldest.first + 10))
 
+    def test_nobody_asks_for_copies_of_what_arrived(self) -> None:
+        """
+        They are given up in silence when their time has come; what somebody waits for is asked
+        for when it is due, although an older copy is in flight.
+        """
+        self.measure()
+        copies = [self.send() for _ in range(3)]
+        group = CopyGroup()
+        for copy in copies:
+            copy.group = group
+        self.now += RTT
+        self.ack((copies[0].first, copies[0].first))
+        self.assertEqual((self.fire(), self.recovery.pto_count), (0, 0))
+        self.assertIsNone(self.recovery.get_timer())
+        first, second = self.send(), self.send()
+        first.group = second.group = group = CopyGroup()
+        self.now += 0.05
+        wanted = self.send()
+        self.now += RTT - 0.05
+        self.ack((first.first, first.first))
+        self.assertEqual(self.recovery.get_timer(), wanted.time + self.recovery.probe_timeout)
+        self.assertGreater(self.fire(), 0)
+
     def test_doubles_up_to_its_limits(self) -> None:
         """
         400 ms for the first ten, 2 s for the first hour, then 10 s.
@@ -84,14 +111,14 @@ class ProbeTimeoutTests(RecoveryTestCase):
     def test_the_first_probes_are_many(self) -> None:
         """
         While next to nothing has arrived the loss is unknown, so ten probes ask at once; in a
-        long silence it is two.
+        long silence it is one.
         """
         self.send()
         counts = []
         for _ in range(12):
             counts.append(self.fire())
             self.send()
-        self.assertEqual(counts, [FIRST_PROBES] * 9 + [MIN_PROBES] * 3)
+        self.assertEqual(counts, [FIRST_PROBES] * 9 + [1] * 3)
 
     def test_as_many_probes_as_the_loss_asks(self) -> None:
         """
@@ -137,6 +164,45 @@ class ProbeTimeoutTests(RecoveryTestCase):
         self.assertEqual(self.recovery.stats.pto_count_total, 3)
         self.assertLess(self.recovery.probe_timeout, 2 * RTT)
 
+    def test_where_much_is_lost_three_are_no_outage(self) -> None:
+        """
+        At 70 % loss it takes ten, else the data stops all the time; no more at any loss.
+        """
+        for lost in (700, 990):
+            self.setUp()
+            self.measure()
+            self.recovery.loss.count(lost=[(0, lost)], acked=1000 - lost)
+            states = []
+            for _ in range(10):
+                self.send()
+                self.fire()
+                states.append(self.recovery.is_outage)
+            self.assertEqual(states, [False] * 9 + [True])
+
+    def test_what_the_peer_loses_tells(self) -> None:
+        """
+        Who only receives knows no loss of its own; what is missing of the peer's packets says how
+        many probes to send, and that three timeouts are no outage.
+        """
+        self.measure()
+        self.recovery.on_heard(loss=0.9)
+        self.send()
+        self.assertEqual(self.fire(), MAX_PROBES)
+        self.intervals(4)
+        self.assertFalse(self.recovery.is_outage)
+
+    def test_a_peer_that_is_heard_is_asked_often(self) -> None:
+        """
+        While its packets come, probes stay 400 ms apart however many were lost.
+        """
+        self.measure(200)
+        self.send()
+        gaps = []
+        for _ in range(20):
+            self.recovery.on_heard(loss=0.9)
+            gaps += self.intervals(1)
+        self.assertAlmostEqual(gaps[-1], 0.4, places=3)
+
     def test_an_outage_is_not_loss(self) -> None:
         """
         A single lost packet that a probe reveals is measured; those of an outage are not.
@@ -158,16 +224,17 @@ class ProbeTimeoutTests(RecoveryTestCase):
     def test_a_late_answer_takes_the_loss_back(self) -> None:
         """
         A packet that a probe overtook counts as lost until it is acknowledged after all; the
-        controller was never told.
+        controller hears both.
         """
         self.measure()
         late = self.send()
         self.intervals(1)
         self.now += RTT
-        self.ack((late.first + 1, late.first + 1))
+        report = self.ack((late.first + 1, late.first + 1))
+        self.assertEqual([(run.first, run.end) for run in report.lost], [(late.first, late.end)])
         self.assertGreater(self.recovery.loss.rate, 0)
         report = self.ack((late.first, late.first + 1))
-        self.assertEqual((self.recovery.loss.rate, report.spurious_packets), (0.0, 0))
+        self.assertEqual((self.recovery.loss.rate, report.spurious_packets), (0.0, 1))
 
     def test_probing_goes_on_when_no_probe_was_sent(self) -> None:
         """
@@ -191,6 +258,23 @@ class ProbeTimeoutTests(RecoveryTestCase):
         self.assertEqual(self.recovery.pto_count, 1)
         self.send()
         self.assertLess((self.recovery.get_timer() or 0.0) - self.now, 0.4)
+
+    def test_a_server_waits(self) -> None:
+        """
+        It asks once a minute for ten minutes, then it leaves that to its client (M-35); asked to,
+        it goes on at once.
+        """
+        timeout = ProbeTimeout(is_driving=False)
+        now, delays = 0.0, []
+        while not timeout.is_over:
+            timeout.on_timeout(now=now)
+            delays.append(timeout.get_delay(0.1))
+            now += delays[-1]
+        self.assertEqual((max(delays), delays[-1]), (WAITING_PROBE_TIMEOUT_LIMIT, delays[-2]))
+        self.assertLess(abs(now - WAITING_TIME), 2 * WAITING_PROBE_TIMEOUT_LIMIT)
+        self.assertLess(len(delays), 25)
+        timeout.on_heard()
+        self.assertFalse(timeout.is_over)
 
     def test_a_filling_queue_is_not_silence(self) -> None:
         """

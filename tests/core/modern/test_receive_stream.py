@@ -30,8 +30,8 @@ class ReceiveTests(SynchronousTestCase):
         Pieces in order are handed out joined, and charged in full.
         """
         stream = ReceiveStream(limit=100)
-        self.assertEqual(stream.receive(0, b"abc"), 3)
-        self.assertEqual(stream.receive(3, b"de"), 2)
+        self.assertEqual(stream.receive(0, [b"abc"]), 3)
+        self.assertEqual(stream.receive(3, [b"de"]), 2)
         self.assertEqual((stream.ready, stream.highest), (5, 5))
         self.assertEqual(stream.take(), b"abcde")
         self.assertEqual(stream.take(), b"")
@@ -42,9 +42,9 @@ class ReceiveTests(SynchronousTestCase):
         once.
         """
         stream = ReceiveStream(limit=100)
-        self.assertEqual(stream.receive(3, b"def"), 6)
+        self.assertEqual(stream.receive(3, [b"def"]), 6)
         self.assertEqual((stream.take(), stream.highest, stream.next_offset), (b"", 6, 0))
-        self.assertEqual(stream.receive(0, b"abc"), 0)
+        self.assertEqual(stream.receive(0, [b"abc"]), 0)
         self.assertEqual(stream.take(), b"abcdef")
 
     def test_duplicates_are_ignored(self) -> None:
@@ -52,12 +52,12 @@ class ReceiveTests(SynchronousTestCase):
         M-45: copies of what arrived, taken or not, change nothing.
         """
         stream = ReceiveStream(limit=100)
-        stream.receive(0, b"abc")
-        stream.receive(6, b"ghi")
+        stream.receive(0, [b"abc"])
+        stream.receive(6, [b"ghi"])
         for offset, copy in ((0, b"abc"), (6, b"ghi"), (1, b"b")):
-            self.assertEqual(stream.receive(offset, copy), 0)
+            self.assertEqual(stream.receive(offset, [copy]), 0)
         self.assertEqual(stream.take(), b"abc")
-        self.assertEqual(stream.receive(0, b"abc"), 0)
+        self.assertEqual(stream.receive(0, [b"abc"]), 0)
         self.assertEqual(stream.take(), b"")
 
     def test_overlaps_are_cut(self) -> None:
@@ -65,9 +65,9 @@ class ReceiveTests(SynchronousTestCase):
         A piece that overlaps others on both sides adds only what lies between.
         """
         stream = ReceiveStream(limit=100)
-        stream.receive(2, b"cd")
-        stream.receive(6, b"gh")
-        self.assertEqual(stream.receive(0, b"abcdefghij"), 2)
+        stream.receive(2, [b"cd"])
+        stream.receive(6, [b"gh"])
+        self.assertEqual(stream.receive(0, [b"abcdefghij"]), 2)
         self.assertEqual(stream.take(), b"abcdefghij")
 
     @given(CHUNKS, st.integers(1, 400))
@@ -82,7 +82,7 @@ class ReceiveTests(SynchronousTestCase):
         charged = 0
         for start, size in chunks:
             data = DATA[start : start + size]
-            charged += stream.receive(start, data)
+            charged += stream.receive(start, [data])
             arrived.update(range(start, start + len(data)))
             self.assertEqual(stream.highest, max(arrived, default=-1) + 1)
             out += stream.take(portion)
@@ -99,7 +99,7 @@ class ReceiveTests(SynchronousTestCase):
         packets = [(at, DATA[at : at + 70]) for at in range(0, len(DATA), 70)] * 2
         dice.shuffle(packets)
         stream = ReceiveStream(limit=len(DATA))
-        charged = sum(stream.receive(*packet) for packet in packets)
+        charged = sum(stream.receive(at, [data]) for at, data in packets)
         self.assertEqual((stream.take(), charged), (DATA, len(DATA)))
 
     def test_truncated_offsets(self) -> None:
@@ -108,9 +108,9 @@ class ReceiveTests(SynchronousTestCase):
         """
         stream = ReceiveStream(limit=1 << 40)
         stream.next_offset = (1 << 32) - 2
-        stream.receive_truncated(1, b"def")
-        stream.receive_truncated(0xFFFFFFFE, b"abc")
-        stream.receive_truncated(0xFFFFFFFE, b"abc")
+        stream.receive_truncated(1, [b"def"])
+        stream.receive_truncated(0xFFFFFFFE, [b"abc"])
+        stream.receive_truncated(0xFFFFFFFE, [b"abc"])
         self.assertEqual(stream.take(), b"abcdef")
         self.assertEqual(stream.next_offset, (1 << 32) + 4)
 
@@ -119,8 +119,8 @@ class ReceiveTests(SynchronousTestCase):
         A reader may take less than there is, across and within pieces.
         """
         stream = ReceiveStream(limit=100)
-        stream.receive(0, b"abc")
-        stream.receive(3, b"defg")
+        stream.receive(0, [b"abc"])
+        stream.receive(3, [b"defg"])
         taken = [stream.take(size) for size in (2, 1, 3, 0, 9)]
         self.assertEqual(taken, [b"ab", b"c", b"def", b"", b"g"])
 
@@ -135,11 +135,11 @@ class LimitTests(SynchronousTestCase):
         M-31: a byte beyond the limit is an error, early or in order, until the limit is raised.
         """
         stream = ReceiveStream(limit=10)
-        self.assertRaises(FlowControlError, stream.receive, 0, bytes(11))
-        self.assertRaises(FlowControlError, stream.receive, 10, b"x")
+        self.assertRaises(FlowControlError, stream.receive, 0, [bytes(11)])
+        self.assertRaises(FlowControlError, stream.receive, 10, [b"x"])
         self.assertEqual(stream.highest, 0)
         stream.limit = 11
-        self.assertEqual(stream.receive(0, bytes(11)), 11)
+        self.assertEqual(stream.receive(0, [bytes(11)]), 11)
 
     def test_scattered_pieces(self) -> None:
         """
@@ -149,9 +149,9 @@ class LimitTests(SynchronousTestCase):
         self.patch(receive_stream, "MAX_EARLY_PIECES", 100)
         stream = ReceiveStream(limit=1 << 30)
         for at in range(100):
-            stream.receive(2 * at + 1, b"x")
-        self.assertRaises(ProtocolError, stream.receive, 201, b"x")
-        stream.receive(0, b"x")
+            stream.receive(2 * at + 1, [b"x"])
+        self.assertRaises(ProtocolError, stream.receive, 201, [b"x"])
+        stream.receive(0, [b"x"])
         self.assertEqual(stream.ready, 2)
 
     def test_small_early_pieces_are_joined(self) -> None:
@@ -160,7 +160,7 @@ class LimitTests(SynchronousTestCase):
         """
         stream = ReceiveStream(limit=1 << 30)
         self.assertLess(self.memory_of(stream, start=1), 400_000)
-        stream.receive(0, b"x")
+        stream.receive(0, [b"x"])
         self.assertEqual(stream.take(), b"x" * 100_001)
 
     def test_small_pieces_are_joined(self) -> None:
@@ -177,7 +177,7 @@ class LimitTests(SynchronousTestCase):
         """
         tracemalloc.start()
         for at in range(start, start + 100_000):
-            stream.receive(at, b"x")
+            stream.receive(at, [b"x"])
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return used
@@ -193,12 +193,12 @@ class EndTests(SynchronousTestCase):
         A stream is finished when everything up to its final size arrived and was taken.
         """
         stream = ReceiveStream(limit=100)
-        stream.receive(0, b"abc")
+        stream.receive(0, [b"abc"])
         stream.end(5)
         self.assertFalse(stream.is_finished)
         stream.take()
         self.assertFalse(stream.is_finished)
-        stream.receive(3, b"de")
+        stream.receive(3, [b"de"])
         self.assertFalse(stream.is_finished)
         stream.take()
         self.assertTrue(stream.is_finished)
@@ -216,14 +216,14 @@ class EndTests(SynchronousTestCase):
         END may be repeated, not changed, and nothing may lie beyond it.
         """
         stream = ReceiveStream(limit=100)
-        stream.receive(0, b"abc")
+        stream.receive(0, [b"abc"])
         self.assertRaises(ProtocolError, stream.end, 2)
         stream.end(5)
         stream.end(5)
         self.assertRaises(ProtocolError, stream.end, 6)
-        self.assertRaises(ProtocolError, stream.receive, 3, b"def")
-        self.assertRaises(ProtocolError, stream.receive, 5, b"f")
-        self.assertEqual(stream.receive(3, b"de"), 2)
+        self.assertRaises(ProtocolError, stream.receive, 3, [b"def"])
+        self.assertRaises(ProtocolError, stream.receive, 5, [b"f"])
+        self.assertEqual(stream.receive(3, [b"de"]), 2)
 
     def test_an_end_beyond_the_credit(self) -> None:
         """

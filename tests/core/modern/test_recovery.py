@@ -27,10 +27,12 @@ class FixedWindow:
         self.congestion_window = window
         self.pacing_rate = pacing_rate
         self.datagram_size = 1200
+        self.stats: dict[str, float | str] = {}
         self.reports: list[AckReport] = []
         self.timer_losses: list[SentRun] = []
         self.timeouts: list[int] = []
         self.path_changes: list[bool] = []
+        self.recalled: list[object] = []
 
     def on_sent(self, run: SentRun, *, bytes_in_flight: int, now: float) -> None:
         """
@@ -66,6 +68,18 @@ class FixedWindow:
         Remember.
         """
         self.path_changes.append(is_known)
+
+    def remember(self) -> object:
+        """
+        How many changes there were.
+        """
+        return len(self.path_changes)
+
+    def recall(self, memory: object, *, now: float) -> None:
+        """
+        Remember.
+        """
+        self.recalled.append(memory)
 
 
 def numbers_of(runs: Sequence[SentRun]) -> list[int]:

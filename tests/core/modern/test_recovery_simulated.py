@@ -11,7 +11,8 @@ from struct import pack, unpack_from
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.modern.in_flight import IDLE_MEMORY_LIMIT, MEMORY_LIMIT
-from resip.core.modern.recovery import MAX_PROBES, LossRecovery
+from resip.core.modern.probe_timeout import MAX_PROBES
+from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.sent import SentRun
 from resip.core.rangeset import RangeSet
 from resip.lab.link import LinkConditions, LinkModel

@@ -23,10 +23,11 @@ from resip.core.modern.frames import (
     stream_frames,
 )
 from resip.core.modern.session import ModernSession
+from resip.core.session import Session
 from resip.core.types import Path, Protocol, Target
 from resip.lab.applications import BulkReceiver, BulkSender
 from resip.lab.link import LinkConditions
-from resip.lab.pair import Host, SimulatedPair
+from resip.lab.pair import SERVER_ADDRESS, Host, SimulatedPair
 from tests.support.modern import (
     TOKEN,
     Insider,
@@ -99,7 +100,7 @@ class CloseTests(Case):
         self.assertEqual(session.datagrams_to_send(now=self.pair.now), [])
         self.assertIsNone(session.get_timer())
         session.handle_timer(now=self.pair.now + 100)
-        self.assertFalse(session.receive_datagram(bytes(100), self.pair.server_path, now=0.0))
+        self.assertFalse(session.receive_datagrams([bytes(100)], self.pair.server_path, now=0.0))
 
     def test_what_follows_a_close_does_not_count(self) -> None:
         """
@@ -263,7 +264,7 @@ class LivenessTests(Case):
         self.assertEqual(self.pair.up.counters.sent, sent)
         self.client.session.use_path(self.pair.server_path, now=self.pair.now)
         self.pair.run_for(5)
-        self.assertLess(self.pair.up.counters.sent - sent, 12)
+        self.assertLess(self.pair.up.counters.sent - sent, 24)
 
     def test_the_clock_jumps(self) -> None:
         """
@@ -371,7 +372,7 @@ class FuzzTests(SynchronousTestCase):
         """
         session, now = host.session, host.now
         channel_id = dice.randrange(1, 20)
-        match dice.randrange(9):
+        match dice.randrange(10):
             case 0:
                 target = dice.choice((TCP_TARGET, UDP_TARGET))
                 session.open_channel(target, now=now, compress=dice.random() < 0.3)
@@ -390,7 +391,22 @@ class FuzzTests(SynchronousTestCase):
                     session.reset(channel_id, ResetCode.CANCELLED, now=now)
                 else:
                     session.retry(now=now)
+            case 9:
+                self.act_on_paths(session, dice, now)
         host.flush()
+
+    def act_on_paths(self, session: Session, dice: random.Random, now: float) -> None:
+        """
+        One random verb about a path that leads nowhere.
+        """
+        path = Path(f"carrier {dice.randrange(9)}", SERVER_ADDRESS, is_reliable=dice.random() < 0.5)
+        match dice.randrange(3):
+            case 0:
+                session.probe_path(path, now=now)
+            case 1:
+                session.preamble(path)
+            case 2:
+                session.path_closed(path, now=now)
 
 
 class QuietTests(Case):
