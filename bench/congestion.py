@@ -8,21 +8,17 @@ mean over the seeds, the worst, the target, and how many seeds meet it.
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import repeat
 
+from bench.matrix import Case, Reading, Table, add_arguments, count_missed, run
 from resip.lab.competitors import BbrController, CubicController
 from resip.lab.link import LinkConditions
 from resip.lab.shared_link import SharedLink
 
-QUICK_SEEDS = 2
-FULL_SEEDS = 10
+SEEDS = 10
 FIRST_SEED = 201
 #: The link of most scenarios: 20 Mbit/s, 100 ms round trip, a queue of 0.85 products.
 LINK = LinkConditions(rate=20e6, delay=0.05, queue_limit=170, keeps_order=False)
@@ -33,39 +29,26 @@ MEGABYTE = 800
 OMNISCIENT = 0.45
 
 
-@dataclass(frozen=True)
-class Scenario:
+def single(measure: Callable[[int], float], seed: int) -> Sequence[float]:
     """
-    A measurement, and what it should give.
-
-    :ivar low: at least. :ivar high: at most.
+    One value, as a case has it.
     """
+    return [measure(seed)]
 
-    name: str
-    unit: str
-    measure: Callable[[int], float]
-    low: float | None = None
-    high: float | None = None
-    is_quick: bool = False
 
-    def is_met(self, value: float) -> bool:
-        """
-        Whether a value is within the target.
-        """
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def worst(self, values: Sequence[float]) -> float:
-        """
-        The value farthest on the wrong side.
-        """
-        low, high = self.low, self.high
-        if low is None:
-            return max(values)
-        if high is None:
-            return min(values)
-        # Two-sided targets are ratios: how many times too large, or too small.
-        middle = math.sqrt(low * high)
-        return max(values, key=lambda value: abs(math.log(max(value, 1e-6) / middle)))
+def scenario(
+    name: str,
+    unit: str,
+    measure: Callable[[int], float],
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    is_quick: bool = False,
+) -> Case:
+    """
+    A measurement, and what it should give: at least ``low``, at most ``high``.
+    """
+    return Case((Reading(name, unit, low, high),), partial(single, measure), is_quick)
 
 
 def bulk(conditions: LinkConditions, seconds: float, seed: int) -> float:
@@ -200,7 +183,7 @@ def departure(seed: int) -> float:
     return 1e3 * link.median_queue_delay(start=40)
 
 
-def losses() -> Iterator[Scenario]:
+def losses() -> Iterator[Case]:
     """
     Goal 1.
     """
@@ -208,41 +191,41 @@ def losses() -> Iterator[Scenario]:
         target = 20 * (1 - loss) * (0.95 if loss < 0.9 else 0.7)
         seconds = 30 if loss < 0.9 else 40
         measure = partial(bulk, replace(LINK, loss=loss), seconds)
-        yield Scenario(
+        yield scenario(
             f"bulk, loss {loss:.0%}", "Mbit/s", measure, target, is_quick=loss in (0, 0.3)
         )
     bursty = replace(LINK, loss=0.3, loss_burst=5)
-    yield Scenario("bulk, loss 30 % in bursts of 5", "Mbit/s", partial(bulk, bursty, 30), 13.3)
+    yield scenario("bulk, loss 30 % in bursts of 5", "Mbit/s", partial(bulk, bursty, 30), 13.3)
 
 
-def delays() -> Iterator[Scenario]:
+def delays() -> Iterator[Case]:
     """
     Goals 2 to 4.
     """
     slow = replace(LINK, rate=10e6, loss=0.1)
     jittery = replace(slow, jitter=0.1)
-    yield Scenario(
+    yield scenario(
         "bulk, RTT 100..300 ms, 10 %", "Mbit/s", partial(bulk, jittery, 30), 8.5, is_quick=True
     )
     less = replace(slow, delay=0.025, jitter=0.05)
-    yield Scenario("bulk, RTT 50..150 ms, 10 %", "Mbit/s", partial(bulk, less, 30), 8.5)
+    yield scenario("bulk, RTT 50..150 ms, 10 %", "Mbit/s", partial(bulk, less, 30), 8.5)
     far = replace(LINK, rate=10e6, delay=0.3, loss=0.02)
-    yield Scenario("bulk, RTT 600 ms, 2 %", "Mbit/s", partial(bulk, far, 60), 9)
+    yield scenario("bulk, RTT 600 ms, 2 %", "Mbit/s", partial(bulk, far, 60), 9)
     for limit in (170, 1000):
         measure = partial(queue, replace(LINK, queue_limit=limit))
-        yield Scenario(f"median queue, {limit} packets", "ms", measure, None, 25)
+        yield scenario(f"median queue, {limit} packets", "ms", measure, None, 25)
     for limit in (20, 5):
         measure = partial(bulk, replace(LINK, queue_limit=limit), 30)
-        yield Scenario(f"bulk, queue of {limit} packets", "Mbit/s", measure, 18)
+        yield scenario(f"bulk, queue of {limit} packets", "Mbit/s", measure, 18)
     thin = replace(LINK, rate=256e3, delay=0.1, queue_limit=50)
-    yield Scenario("bulk, 256 kbit/s, RTT 200 ms", "Mbit/s", partial(bulk, thin, 30), 0.218)
+    yield scenario("bulk, 256 kbit/s, RTT 200 ms", "Mbit/s", partial(bulk, thin, 30), 0.218)
     once = partial(transfer, LINK, MEGABYTE)
-    yield Scenario("1 MB, clean", "s", once, None, 1.6 * OMNISCIENT, is_quick=True)
+    yield scenario("1 MB, clean", "s", once, None, 1.6 * OMNISCIENT, is_quick=True)
     few = partial(transfer, replace(LINK, loss=0.3), MEGABYTE // 10)
-    yield Scenario("100 kB, loss 30 %", "s", few, None, 1.0, is_quick=True)
+    yield scenario("100 kB, loss 30 %", "s", few, None, 1.0, is_quick=True)
 
 
-def sharing() -> Iterator[Scenario]:
+def sharing() -> Iterator[Case]:
     """
     Goal 5.
     """
@@ -252,13 +235,13 @@ def sharing() -> Iterator[Scenario]:
                 order = "first" if ours_first else "second"
                 name = f"share, {kind}, {products} BDP, we {order}"
                 measure = partial(share, kind, products, ours_first)
-                yield Scenario(name, "ratio", measure, 0.4, 2.5)
-    yield Scenario("policer, dropped", "%", partial(waste, POLICED, 1), None, 10)
-    yield Scenario("policer, bulk", "Mbit/s", partial(bulk, POLICED, 30), 17)
+                yield scenario(name, "ratio", measure, 0.4, 2.5)
+    yield scenario("policer, dropped", "%", partial(waste, POLICED, 1), None, 10)
+    yield scenario("policer, bulk", "Mbit/s", partial(bulk, POLICED, 30), 17)
     for loss in (0, 0.3):
         measure = partial(spread, replace(LINK, loss=loss), 2)
-        yield Scenario(f"own two flows, loss {loss:.0%}", "ratio", measure, None, 1.67)
-    yield Scenario(
+        yield scenario(f"own two flows, loss {loss:.0%}", "ratio", measure, None, 1.67)
+    yield scenario(
         "own two flows, 4 BDP",
         "ratio",
         partial(spread, replace(LINK, queue_limit=800), 2),
@@ -266,90 +249,53 @@ def sharing() -> Iterator[Scenario]:
         1.67,
     )
     short = replace(LINK, queue_limit=30)
-    yield Scenario("six own flows, queue 30, dropped", "%", partial(waste, short, 6), None, 25)
-    yield Scenario("six own flows, queue 30, spread", "ratio", partial(spread, short, 6), None, 3)
-    yield Scenario("three own, policer, dropped", "%", partial(waste, POLICED, 3), None, 25)
-    yield Scenario("three own, policer, spread", "ratio", partial(spread, POLICED, 3), None, 3)
+    yield scenario("six own flows, queue 30, dropped", "%", partial(waste, short, 6), None, 25)
+    yield scenario("six own flows, queue 30, spread", "ratio", partial(spread, short, 6), None, 3)
+    yield scenario("three own, policer, dropped", "%", partial(waste, POLICED, 3), None, 25)
+    yield scenario("three own, policer, spread", "ratio", partial(spread, POLICED, 3), None, 3)
 
 
-def recovery() -> Iterator[Scenario]:
+def recovery() -> Iterator[Case]:
     """
     Goal 6.
     """
     slow, far, lossy = replace(LINK, rate=5e6), replace(LINK, delay=0.1), replace(LINK, loss=0.3)
-    yield Scenario("20 -> 5 Mbit/s, drained after", "s", drain, None, 3)
-    yield Scenario(
+    yield scenario("20 -> 5 Mbit/s, drained after", "s", drain, None, 3)
+    yield scenario(
         "5 -> 20 Mbit/s, 2 to 5 s later", "Mbit/s", partial(step, slow, LINK, (2, 5)), 17
     )
-    yield Scenario("RTT 100 -> 200 ms, 15 s", "Mbit/s", partial(step, LINK, far, (0, 15)), 17)
-    yield Scenario(
+    yield scenario("RTT 100 -> 200 ms, 15 s", "Mbit/s", partial(step, LINK, far, (0, 15)), 17)
+    yield scenario(
         "loss 0 -> 30 %, 0 to 2 s later", "Mbit/s", partial(step, LINK, lossy, (0, 2)), 9
     )
-    yield Scenario(
+    yield scenario(
         "loss 0 -> 30 %, 2 to 10 s later", "Mbit/s", partial(step, LINK, lossy, (2, 10)), 12.6
     )
-    yield Scenario(
+    yield scenario(
         "loss 30 -> 0 %, 1 to 5 s later", "Mbit/s", partial(step, lossy, LINK, (1, 5)), 18
     )
     for loss in (0, 0.3):
         name = f"blackout 3 s, loss {loss:.0%}, back in"
-        yield Scenario(name, "s", partial(blackout, 3, loss), None, 1)
+        yield scenario(name, "s", partial(blackout, 3, loss), None, 1)
         # Later than 4 s into an outage, probes are 2 s apart.
         name = f"blackout 10 s, loss {loss:.0%}, back in"
-        yield Scenario(name, "s", partial(blackout, 10, loss), None, 3)
-    yield Scenario("CUBIC left, 4 BDP, median queue", "ms", departure, None, 25)
-
-
-def measure(scenario: Scenario, seed: int) -> float:
-    """
-    One run; at module level so that other processes can be asked for it.
-    """
-    return scenario.measure(seed)
-
-
-def show(scenario: Scenario, values: Sequence[float]) -> bool:
-    """
-    Print a line.
-
-    :return: whether the mean is within the target.
-    """
-    mean = statistics.fmean(values)
-    met = sum(map(scenario.is_met, values))
-    low = "" if scenario.low is None else f">= {scenario.low:.3g}"
-    high = "" if scenario.high is None else f"<= {scenario.high:.3g}"
-    is_met = scenario.is_met(mean)
-    print(
-        f"{scenario.name:38} {mean:8.2f} {scenario.worst(values):8.2f} {scenario.unit:7}"
-        f" {low} {high}".ljust(84)
-        + f" {met:3}/{len(values)} {'' if is_met else 'MISSED'}",
-        flush=True,
-    )
-    return is_met
+        yield scenario(name, "s", partial(blackout, 10, loss), None, 3)
+    yield scenario("CUBIC left, 4 BDP, median queue", "ms", departure, None, 25)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Measure and print the matrix.
 
-    :return: how many targets the means miss.
+    :return: 1 when means miss their targets, else 0.
     """
     parser = argparse.ArgumentParser(description="The congestion controller on simulated links.")
-    parser.add_argument("--quick", action="store_true", help="few scenarios and seeds, for CI")
-    parser.add_argument("--seeds", type=int, help="runs of each scenario")
-    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--only", default="", help="scenarios whose name contains this")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    options = parser.parse_args(arguments)
-    count = options.seeds or (QUICK_SEEDS if options.quick else FULL_SEEDS)
-    seeds = range(options.first_seed, options.first_seed + count)
-    scenarios = [*losses(), *delays(), *sharing(), *recovery()]
-    chosen = [s for s in scenarios if options.only in s.name and (s.is_quick or not options.quick)]
-    print(f"{'':38} {'mean':>8} {'worst':>8}")
-    missed = 0
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for scenario in chosen:
-            missed += not show(scenario, list(pool.map(measure, repeat(scenario), seeds)))
-    return missed
+    add_arguments(parser, seeds=SEEDS, first_seed=FIRST_SEED)
+    cases = [*losses(), *delays(), *sharing(), *recovery()]
+    table = Table(
+        "The congestion controller, 20 Mbit/s and RTT 100 ms unless said otherwise", cases
+    )
+    return min(count_missed(run({"": table}, parser.parse_args(arguments))), 1)
 
 
 if __name__ == "__main__":

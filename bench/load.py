@@ -3,11 +3,12 @@ Traffic for benchmarks: a server of endless streams and echoes, and clients that
 
 Blocking sockets and threads, so that the load costs less than what it measures. A client's
 first byte says what it wants: ``D`` sends for ever, ``U`` takes all and answers with counts,
-``E`` echoes.
+``E`` echoes. ``python -m bench.load`` is the server as a process of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
 import struct
 import threading
@@ -26,8 +27,8 @@ class LoadServer:
     :ivar port: where it listens.
     """
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self._socket = socket.create_server((host, 0), backlog=128)
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._socket = socket.create_server((host, port), backlog=128)
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -128,3 +129,19 @@ def measure_echo(
             times.append(time.monotonic() - start)
             time.sleep(interval)
     return sorted(times)
+
+
+def main() -> None:
+    """
+    Serve until killed.
+    """
+    parser = argparse.ArgumentParser(description="The server of the load.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    LoadServer(arguments.host, arguments.port)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

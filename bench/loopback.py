@@ -21,16 +21,18 @@ ECHOES = 300
 ECHO_INTERVAL = 0.01
 
 
-def both_ways(address: tuple[str, int]) -> tuple[float, float]:
+def both_ways(
+    address: tuple[str, int], *, warm_up: float = WARM_UP, seconds: float = SECONDS
+) -> tuple[float, float]:
     """
     Goodput down and up at the same time, bit/s.
     """
     down: list[float] = []
     thread = threading.Thread(
-        target=lambda: down.append(measure_down(address, warm_up=WARM_UP, seconds=SECONDS))
+        target=lambda: down.append(measure_down(address, warm_up=warm_up, seconds=seconds))
     )
     thread.start()
-    up = measure_up(address, warm_up=WARM_UP, seconds=SECONDS)
+    up = measure_up(address, warm_up=warm_up, seconds=seconds)
     thread.join()
     return down[0], up
 

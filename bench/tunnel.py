@@ -10,12 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-TWISTD = "from twisted.scripts.twistd import run; run()"
+from bench.namespaces import SERVER_ADDRESS, Hosts
+
+#: ``ip netns exec`` replaces itself by it, so signals and CPU times are its own.
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 START_TIMEOUT = 20.0
 
 
@@ -26,11 +29,14 @@ class Tunnel:
 
     :ivar address: where its forward listens.
     :ivar server: the server's process. :ivar client: the client's.
+    :ivar client_log: what the client says. :ivar server_log: what the server says.
     """
 
     address: tuple[str, int]
     server: subprocess.Popen[bytes]
     client: subprocess.Popen[bytes]
+    client_log: Path
+    server_log: Path
 
     def cpu_seconds(self) -> tuple[float, float]:
         """
@@ -41,26 +47,45 @@ class Tunnel:
 
 @contextmanager
 def run_tunnel(
-    target_port: int, *client_options: str, is_classic: bool = False
+    target_port: int,
+    *client_options: str,
+    is_classic: bool = False,
+    network: Hosts | None = None,
+    server_host: str = SERVER_ADDRESS,
+    server_options: Sequence[str] = (),
+    before_client: Callable[[Path], AbstractContextManager[list[str]]] | None = None,
 ) -> Iterator[Tunnel]:
     """
     Start server and client with a forward to ``target_port``, and stop them afterwards.
+
+    :param network: where the two run; ``None`` for both on this host.
+    :param server_host: where, in a network, the client looks for the server.
+    :param server_options: further ones of the server.
+    :param before_client: entered with the state directory when the server runs; gives further
+        options of the client.
     """
     dialect = ["--classic"] if is_classic else []
-    with tempfile.TemporaryDirectory(prefix="resip-bench-") as folder:
-        state = Path(folder) / "state"
-        log = Path(folder) / "log"
-        server = _start("resip-server", ["--https-port", "0", "--port", "0", *dialect], state, log)
+    ports = ["--https-port", "0", "--port", "0"] if network is None else []
+    with tempfile.TemporaryDirectory(prefix="resip-bench-") as folder, ExitStack() as stack:
+        state, server_log, log = (Path(folder) / name for name in ("state", "server", "client"))
+        prefix = [] if network is None else network.command(network.server)
+        options = [*ports, *dialect, *server_options]
+        server = _start([*prefix, *TWISTD, "resip-server"], options, state, server_log)
         client = None
         try:
-            _wait_for(log, r"packets on UDP and TCP port (\d+)")
-            forward = f"0:127.0.0.1:{target_port}"
-            client = _start(
-                "resip-client", ["--forward", forward, *client_options, *dialect], state, log
-            )
+            _wait_for(server_log, r"packets on UDP and TCP port (\d+)")
+            prefix = [] if network is None else network.command(network.client)
+            options = ["--forward", f"0:127.0.0.1:{target_port}", *client_options, *dialect]
+            if network is not None:
+                invitation = Path(folder) / "invitation"
+                _invite(state, invitation, server_host)
+                options += ["--server", str(invitation)]
+            if before_client is not None:
+                options += stack.enter_context(before_client(state))
+            client = _start([*prefix, *TWISTD, "resip-client"], options, state, log)
             port = int(_wait_for(log, r"127\.0\.0\.1:(\d+) -> ")[1])
             _wait_for(log, r"packets go by")
-            yield Tunnel(("127.0.0.1", port), server, client)
+            yield Tunnel(("127.0.0.1", port), server, client, log, server_log)
         finally:
             for process in (client, server):
                 if process is not None:
@@ -68,10 +93,20 @@ def run_tunnel(
                     process.wait(10)
 
 
-def _start(plugin: str, options: Sequence[str], state: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", plugin, "--state", str(state)]
+def _start(
+    command: Sequence[str], options: Sequence[str], state: Path, log: Path
+) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
-        return subprocess.Popen([*command, *options], stdout=output, stderr=output)
+        return subprocess.Popen(
+            [*command, "--state", str(state), *options], stdout=output, stderr=output
+        )
+
+
+def _invite(state: Path, invitation: Path, host: str) -> None:
+    command = [sys.executable, "-m", "resip.cli.main", "invite", "--state", str(state)]
+    printed = subprocess.run([*command, "--host", host], check=True, capture_output=True).stdout
+    invitation.touch(mode=0o600)
+    invitation.write_bytes(printed)
 
 
 def _wait_for(log: Path, pattern: str) -> re.Match[str]:

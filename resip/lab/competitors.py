@@ -45,6 +45,7 @@ class CubicController:
 
     def __init__(self, *, now: float) -> None:
         self.datagram_size = DATAGRAM_SIZE
+        self.stats: dict[str, float | str] = {}
         self._window = INITIAL_WINDOW
         self._cubic: CubicWindow | None = None
         self._rtt = 0.1
@@ -116,6 +117,17 @@ class CubicController:
         Never happens here.
         """
 
+    def remember(self) -> object:
+        """
+        Nothing.
+        """
+        return None
+
+    def recall(self, memory: object, *, now: float) -> None:
+        """
+        Never happens here.
+        """
+
 
 class BbrController:
     """
@@ -128,6 +140,7 @@ class BbrController:
 
     def __init__(self, *, now: float, phase: int = 2) -> None:
         self.datagram_size = DATAGRAM_SIZE
+        self.stats: dict[str, float | str] = {}
         self._sampler = DeliverySampler(now=now)
         self._rounds = RoundMeter(now=now)
         self._phase = Phase(State.CRUISE, rate=0.0, now=now)
@@ -252,6 +265,17 @@ class BbrController:
         """
 
     def on_path_changed(self, *, is_known: bool, now: float) -> None:
+        """
+        Never happens here.
+        """
+
+    def remember(self) -> object:
+        """
+        Nothing.
+        """
+        return None
+
+    def recall(self, memory: object, *, now: float) -> None:
         """
         Never happens here.
         """

@@ -85,7 +85,7 @@ class Host:
         """
         A packet arrives.
         """
-        self.session.receive_datagram(data, path, now=self.simulator.now)
+        self.session.receive_datagrams((data,), path, now=self.simulator.now)
         self.flush()
 
     def flush(self) -> None:
@@ -99,7 +99,9 @@ class Host:
         self._is_flushing = True
         try:
             self._deliver_events()
-            for path, packets in self.session.datagrams_to_send(now=self.simulator.now):
+            batches = self.session.probes_to_send(now=self.simulator.now)
+            batches += self.session.datagrams_to_send(now=self.simulator.now)
+            for path, packets in batches:
                 for packet in packets:
                     self._count_step()
                     self._send(path, packet)

@@ -1,0 +1,350 @@
+"""
+``python -m bench.idle``: what a server pays for sessions that do nothing.
+
+Thousands of clients in memory shake hands with the sessions of a real server, open a channel,
+send and get a word, and end it; then they are dropped, and their sessions stay. Each table is
+measured in a process of its own, from /proc. Time is virtual while clients come, and real where
+processor time is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from twisted.internet.task import Clock
+
+from resip.bootstrap.keystore import KeyRecord
+from resip.carriers.channels import Channel
+from resip.core.errors import ResetCode
+from resip.core.events import DataReceived
+from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
+from resip.core.modern.handshake import ClientHandshake, Hello
+from resip.core.modern.noise import public_key_of
+from resip.core.modern.parts import Agreement, IdAllocation
+from resip.core.modern.session import ModernSession
+from resip.core.types import Path, Protocol, Target
+from resip.services.clock import Clocks
+from resip.services.server import PARKING_INTERVAL
+from resip.services.sessions import MAX_SESSIONS_PER_KEY, ServerSessions
+from resip.services.starters import make_controller
+
+#: Seconds between two looks at what is due, after which packets arrive, too.
+STEP = 0.05
+#: Seconds for which a client is there: as long as credit may take to be announced, and more.
+VISIT = 5.0
+SERVER = Path("memory", ("192.0.2.1", 31266))
+TARGET = Target(Protocol.TCP, "echo.example", 7)
+WORD = b"hello"
+#: Clients that are there together, also before the measurement: their own memory does not count.
+CROWD = 500
+#: Visits before the measurement of those that come one by one, and the seconds between them.
+WARM_UP = 20
+PAUSE = 5.0
+#: Seconds of idleness whose processor time is measured.
+IDLENESS = 10.0
+#: How many are compared at the beginning and at the end.
+SAMPLE = 100
+
+
+class Echo:
+    """
+    The server's user of a channel.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def data_received(self, data: bytes) -> None:
+        """
+        Send it back.
+        """
+        self._channel.write(data)
+        self._channel.consume(len(data))
+
+    def channel_ended(self) -> None:
+        """
+        End the other direction, too.
+        """
+        self._channel.end()
+
+    def channel_opened(self) -> None:
+        """
+        Not said to a server.
+        """
+
+    def channel_writable(self) -> None:
+        """
+        A word always fits.
+        """
+
+    def channel_reset(self, code: ResetCode) -> None:
+        """
+        The client is gone.
+        """
+
+    def channel_closed(self) -> None:
+        """
+        Done.
+        """
+
+
+class Client:
+    """
+    A client without a driver.
+    """
+
+    def __init__(self, bench: Bench, number: int) -> None:
+        self._bench = bench
+        self.path = Path("memory", (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 4000))
+        hello = Hello(number + 1, 1 + number, INITIAL_SESSION_WINDOW, INITIAL_CHANNEL_WINDOW)
+        key = bench.client_keys[number // (MAX_SESSIONS_PER_KEY - 1)]
+        handshake = ClientHandshake(key, bench.server_key, hello, os.urandom)
+        began = time.perf_counter()
+        answer = bench.sessions.accept_handshake(handshake.message1)
+        self.start_time = time.perf_counter() - began
+        assert answer is not None, "the client is known"
+        welcome, secrets = handshake.finish(answer.message2)
+        agreement = Agreement(
+            secrets,
+            is_client=True,
+            local_id=number + 1,
+            peer_id=welcome.session_id,
+            session_credit=welcome.session_credit,
+            channel_credit=welcome.channel_credit,
+            peer_token=welcome.reset_token,
+        )
+        self.session = ModernSession(
+            agreement,
+            make_controller(os.urandom, now=bench.clock.seconds()),
+            ids=IdAllocation(
+                lambda: int.from_bytes(os.urandom(4)), lambda _: None, lambda _: os.urandom(16)
+            ),
+            random_bytes=os.urandom,
+            now=bench.clock.seconds(),
+        )
+        self.session.use_path(SERVER, now=bench.clock.seconds())
+
+    def turn(self) -> None:
+        """
+        What a driver does.
+        """
+        now = self._bench.clock.seconds()
+        timer = self.session.get_timer()
+        if timer is not None and now >= timer:
+            self.session.handle_timer(now=now)
+        while (event := self.session.next_event()) is not None:
+            if isinstance(event, DataReceived):
+                self.session.consume(event.channel_id, len(event.data), now=now)
+        for _, packets in self.session.datagrams_to_send(now=now):
+            self._bench.post(self._bench.sessions.receive_datagrams, packets, self.path)
+
+    def receive(self, packets: list[bytes], path: Path) -> None:
+        """
+        The server sent something.
+        """
+        self.session.receive_datagrams(packets, path, now=self._bench.clock.seconds())
+        self.turn()
+
+
+class Bench:
+    """
+    A server in memory. It is the carrier, too.
+    """
+
+    def __init__(self, count: int, *, keeps_channel: bool) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000.0)
+        self._clients: dict[Path, Client] = {}
+        self._mail: list[tuple[Callable[[list[bytes], Path], object], list[bytes], Path]] = []
+        self._keeps_channel = keeps_channel
+        self.sessions = ServerSessions(
+            {"memory": self},
+            clock=self.clock,
+            clocks=Clocks(monotonic=self.clock.seconds),
+            random_bytes=os.urandom,
+            on_request=lambda channel, key: channel.accept(Echo(channel)),
+            is_classic=False,
+        )
+        keys = 1 + (count + 2 * CROWD) // (MAX_SESSIONS_PER_KEY - 1)
+        self.client_keys = [X25519PrivateKey.generate() for _ in range(keys)]
+        records = {
+            public_key_of(key): KeyRecord(f"key-{at}", public_key_of(key), None, 0)
+            for at, key in enumerate(self.client_keys)
+        }
+        self.server_key = self.sessions.speak_modern(X25519PrivateKey.generate(), records.get)
+        self._swept_at = self.clock.seconds()
+        self.sweep_times: list[float] = []
+        self.started = 0
+
+    def send(self, path: Path, packets: list[bytes]) -> None:
+        """
+        The server's packets, to a client that is there or to nobody.
+        """
+        client = self._clients.get(path)
+        if client is not None:
+            self.post(client.receive, packets, SERVER)
+
+    def post(
+        self, receive: Callable[[list[bytes], Path], object], packets: list[bytes], path: Path
+    ) -> None:
+        """
+        Let packets arrive with the next step.
+        """
+        self._mail.append((receive, packets, path))
+
+    def is_writable(self, path: Path) -> bool:
+        """
+        Memory always is.
+        """
+        return True
+
+    def run_for(self, seconds: float) -> None:
+        """
+        Let virtual time pass, with the server's one timer for idle sessions.
+        """
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end - STEP / 2:
+            self.clock.advance(STEP)
+            mail, self._mail = self._mail, []
+            for receive, packets, path in mail:
+                receive(packets, path)
+            if self.clock.seconds() >= self._swept_at + PARKING_INTERVAL:
+                self._swept_at = self.clock.seconds()
+                began = time.process_time()
+                self.sessions.park_idle()
+                self.sweep_times.append(time.process_time() - began)
+
+    def visit(self, count: int) -> list[float]:
+        """
+        Clients come together, say a word, and are gone. Returns how long each handshake took.
+        """
+        clients = [self._welcome() for _ in range(count)]
+        for client in clients:
+            channel_id = client.session.open_channel(TARGET, now=self.clock.seconds())
+            client.session.write(channel_id, WORD, now=self.clock.seconds())
+        self._stay(clients, VISIT / 2)
+        for client in clients:
+            if not self._keeps_channel:
+                client.session.end(1, now=self.clock.seconds())
+        self._stay(clients, VISIT / 2)
+        for client in clients:
+            assert client.session.channel_count == self._keeps_channel, "the channel has ended"
+            del self._clients[client.path]
+        return [client.start_time for client in clients]
+
+    def wake(self) -> float:
+        """
+        Seconds that a packet takes whose session was folded up, the folding left out.
+        """
+        client = self._welcome()
+        self._stay([client], VISIT)
+        times = []
+        for _ in range(20):
+            self.run_for(150.0)
+            now = self.clock.seconds()
+            client.session.retry(now=now)
+            ((_, packets),) = client.session.datagrams_to_send(now=now)
+            began = time.perf_counter()
+            self.sessions.receive_datagrams(packets, client.path)
+            times.append(time.perf_counter() - began)
+            self._stay([client], VISIT)
+        return median(times)
+
+    def _welcome(self) -> Client:
+        client = Client(self, self.started)
+        self.started += 1
+        self._clients[client.path] = client
+        return client
+
+    def _stay(self, clients: Sequence[Client], seconds: float) -> None:
+        for _ in range(round(seconds / STEP)):
+            for client in clients:
+                client.turn()
+            self.run_for(STEP)
+
+
+def resident_kib() -> float:
+    """
+    Memory of this process, KiB.
+    """
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def median(values: Sequence[float]) -> float:
+    """
+    The middle one.
+    """
+    return sorted(values)[len(values) // 2]
+
+
+def measure(count: int, *, crowd: int, keeps_channel: bool) -> None:
+    """
+    Let ``count`` clients come, ``crowd`` at a time, and print a table.
+    """
+    bench = Bench(count, keeps_channel=keeps_channel)
+    for _ in range(1 if crowd > 1 else WARM_UP):
+        bench.visit(crowd)
+    bench.run_for(200.0)
+    gc.collect()
+    before = resident_kib()
+    starts: list[float] = []
+    while len(starts) < count:
+        starts += bench.visit(crowd)
+        if crowd == 1:
+            bench.run_for(PAUSE)
+    gc.collect()
+    show = partial(print, "   ", flush=True)
+    show(f"the process, MiB               {resident_kib() / 1024:8.1f}")
+    show(f"for each session, KiB          {(resident_kib() - before) / count:8.2f}")
+    bench.run_for(120.0)
+    gc.collect()
+    show(f"the same, all folded up        {(resident_kib() - before) / count:8.2f}")
+    show(f"start of the first {SAMPLE}, ms     {median(starts[:SAMPLE]) * 1e3:8.2f}")
+    show(f"start of the last {SAMPLE}, ms      {median(starts[-SAMPLE:]) * 1e3:8.2f}")
+    show(f"timers of the server           {len(bench.clock.getDelayedCalls()):8}")
+    show(f"CPU in {IDLENESS:.0f} s of idleness, ms     {idle(bench) * 1e3:8.2f}")
+    show(f"waking one, ms                 {bench.wake() * 1e3:8.2f}")
+
+
+def idle(bench: Bench) -> float:
+    """
+    Processor seconds of real idleness.
+    """
+    began = time.process_time()
+    for _ in range(round(IDLENESS / PARKING_INTERVAL)):
+        time.sleep(PARKING_INTERVAL)
+        bench.sessions.park_idle()
+    return time.process_time() - began
+
+
+def main() -> None:
+    """
+    Print the tables.
+    """
+    parser = argparse.ArgumentParser(description="A server's idle sessions.")
+    parser.add_argument("--count", type=int, default=10_000, help="sessions")
+    parser.add_argument("--keep-channel", action="store_true", help="each keeps one channel open")
+    parser.add_argument("--crowd", type=int, help="only the table where so many come at a time")
+    arguments = parser.parse_args()
+    if arguments.crowd is not None:
+        measure(arguments.count, crowd=arguments.crowd, keeps_channel=arguments.keep_channel)
+        return
+    command = [sys.executable, "-m", "bench.idle", "--count", str(arguments.count)]
+    if arguments.keep_channel:
+        command.append("--keep-channel")
+    for title, crowd in ((f"{CROWD} at a time, every 5 s", CROWD), ("one every 10 s", 1)):
+        print(f"{arguments.count} sessions begun {title}", flush=True)
+        subprocess.run([*command, "--crowd", str(crowd)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""
+``python -m bench.real``: real processes through an emulated link, next to their peers.
+
+Client and server are two hosts on this machine (see :mod:`bench.namespaces`), so root is needed.
+Each figure is of one run; the table tells how they scatter with ``--runs``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.load import LoadServer, connect, measure_down, measure_echo, measure_up
+from bench.namespaces import EmulatedNetwork
+from bench.peers import PEERS, MissingProgram
+
+#: The links of docs/performance.md by name: 20 Mbit/s and 100 ms unless the name says otherwise.
+_LINK = {"rate": 20e6, "delay": 0.05, "queue_limit": 170}
+LINKS: dict[str, dict[str, Any]] = {
+    "clean": _LINK,
+    "loss1": {**_LINK, "loss": 0.01},
+    "loss5": {**_LINK, "loss": 0.05},
+    "loss10": {**_LINK, "loss": 0.1},
+    "loss30": {**_LINK, "loss": 0.3},
+    "loss50": {**_LINK, "loss": 0.5},
+    "loss90": {**_LINK, "loss": 0.9},
+    "bursts30": {**_LINK, "loss": 0.3, "loss_burst": 5.0},
+    "jitter": {**_LINK, "rate": 10e6, "jitter": 0.1, "keeps_order": False, "loss": 0.1},
+    "satellite": {"rate": 10e6, "delay": 0.3, "queue_limit": 600, "loss": 0.02},
+}
+WARM_UP = 4.0
+SECONDS = 12.0
+ECHOES = 150
+ECHO_INTERVAL = 0.1
+FILE_SIZE = 100_000
+
+Address = tuple[str, int]
+
+
+def down(address: Address) -> list[float]:
+    """
+    Goodput from the server, Mbit/s.
+    """
+    return [measure_down(address, warm_up=WARM_UP, seconds=SECONDS) / 1e6]
+
+
+def up(address: Address) -> list[float]:
+    """
+    Goodput to the server, Mbit/s.
+    """
+    return [measure_up(address, warm_up=WARM_UP, seconds=SECONDS) / 1e6]
+
+
+def echo(address: Address) -> list[float]:
+    """
+    Median, 95th and 99th percentile of a 64-byte message's way there and back, milliseconds.
+    """
+    times = measure_echo(address, count=ECHOES, interval=ECHO_INTERVAL)
+    return [1e3 * times[int(share * (len(times) - 1))] for share in (0.5, 0.95, 0.99)]
+
+
+def file(address: Address) -> list[float]:
+    """
+    Seconds until the first 100 kB have arrived.
+    """
+    start = time.monotonic()
+    with connect(address, b"D") as connection:
+        left = FILE_SIZE
+        while left > 0:
+            left -= len(connection.recv(min(left, 1 << 16)))
+    return [time.monotonic() - start]
+
+
+MEASURES: dict[str, Callable[[Address], list[float]]] = {
+    "down": down,
+    "up": up,
+    "echo": echo,
+    "file": file,
+}
+
+
+def measure(link: str, peer: str, measures: Sequence[str], runs: int) -> None:
+    """
+    Print a line for each measure of one peer on one link: the median of the runs.
+    """
+    figures: dict[str, list[list[float]]] = {name: [] for name in measures}
+    for _ in range(runs):
+        with EmulatedNetwork(**LINKS[link]) as network:
+            with network.inside(network.server):
+                load = LoadServer("0.0.0.0")
+            try:
+                with PEERS[peer](network, load.port) as address, network.inside(network.client):
+                    for name in measures:
+                        figures[name].append(MEASURES[name](address))
+            except (MissingProgram, RuntimeError, OSError) as error:
+                print(f"{link:10} {peer:16} {error}", flush=True)
+                return
+    for name, rows in figures.items():
+        columns = [sorted(column) for column in zip(*rows, strict=True)]
+        text = " / ".join(f"{statistics.median(column):.2f}" for column in columns)
+        spread = f"   ({columns[0][0]:.2f} to {columns[0][-1]:.2f})" if runs > 1 else ""
+        print(f"{link:10} {peer:16} {name:5} {text}{spread}", flush=True)
+
+
+def main() -> None:
+    """
+    Measure what was asked for.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench.real", description=__doc__)
+    parser.add_argument("--links", nargs="+", default=["clean", "loss30"], choices=LINKS)
+    parser.add_argument("--peers", nargs="+", default=["resip", "kcptun", "tcp"], choices=PEERS)
+    parser.add_argument("--measures", nargs="+", default=["down", "echo"], choices=MEASURES)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    for link in options.links:
+        for peer in options.peers:
+            measure(link, peer, options.measures, options.runs)
+
+
+if __name__ == "__main__":
+    main()

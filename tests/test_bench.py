@@ -1,0 +1,112 @@
+"""
+The tables of the benchmarks: what counts as met, and what is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench import session
+from bench.matrix import Case, Reading, Table, add_arguments, count_missed, run
+
+
+def by_seed(seed: int) -> Sequence[float]:
+    """
+    A measurement that is easy to foresee.
+    """
+    return [seed, 10 * seed]
+
+
+CASE = Case((Reading("small", "s", high=2), Reading("large", "Mbit/s", low=20)), by_seed)
+
+
+class ReadingTests(SynchronousTestCase):
+    """
+    Targets.
+    """
+
+    def test_a_target_has_an_upper_and_a_lower_bound(self) -> None:
+        """
+        Both count, and neither is needed.
+        """
+        both = Reading("share", "ratio", 0.4, 2.5)
+        self.assertEqual([both.is_met(x) for x in (0.3, 0.4, 2.5, 3)], [False, True, True, False])
+        self.assertTrue(Reading("for information", "s").is_met(1e9))
+
+    def test_the_worst_is_on_the_wrong_side(self) -> None:
+        """
+        The largest where less is better, the smallest where more is, of ratios the farther one.
+        """
+        values = [0.1, 1.0, 3.0]
+        self.assertEqual(Reading("", "", high=1).worst(values), 3.0)
+        self.assertEqual(Reading("", "", low=1).worst(values), 0.1)
+        self.assertEqual(Reading("", "", 0.4, 2.5).worst(values), 0.1)
+
+
+class TableTests(SynchronousTestCase):
+    """
+    Running and printing.
+    """
+
+    def run_table(self, *arguments: str) -> tuple[str, int]:
+        """
+        What is printed, and how many targets are missed.
+        """
+        parser = argparse.ArgumentParser()
+        add_arguments(parser, seeds=3, first_seed=1)
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            tables = {"one": Table("A table", [CASE])}
+            results = run(tables, parser.parse_args(arguments))
+        return output.getvalue(), count_missed(results)
+
+    def test_each_reading_has_a_line(self) -> None:
+        """
+        Mean, worst, target, and how many seeds met it; what is missed is marked.
+        """
+        text, missed = self.run_table()
+        lines = [line.split() for line in text.splitlines() if line[:5] in ("small", "large")]
+        self.assertEqual(lines[0], ["small", "2", "3", "s", "<=", "2", "2/3"])
+        self.assertEqual(lines[1], ["large", "20", "10", "Mbit/s", ">=", "20", "2/3"])
+        self.assertEqual(missed, 0)
+        text, missed = self.run_table("--first-seed", "3", "--seeds", "1")
+        self.assertIn("1/1\n", text)
+        self.assertIn("0/1 MISSED", text)
+        self.assertEqual(missed, 1)
+
+    def test_a_table_for_the_documents(self) -> None:
+        """
+        The same in Markdown.
+        """
+        text, _ = self.run_table("--markdown")
+        self.assertIn("| small, s | 2 | 3 | ≤ 2 | 2/3 |", text)
+
+    def test_lines_are_chosen_by_name(self) -> None:
+        """
+        ``--only`` leaves out the cases that have no such reading, ``--quick`` those that take long.
+        """
+        for arguments in (("--only", "medium"), ("--quick",)):
+            self.assertNotIn("small", self.run_table(*arguments)[0])
+
+    def test_every_table_of_sessions_has_lines(self) -> None:
+        """
+        No two readings have one name, and each table has something for a short look.
+        """
+        for name, table in session.tables().items():
+            names = [reading.name for case in table.cases for reading in case.readings]
+            self.assertEqual(len(names), len(set(names)), name)
+            self.assertTrue(any(case.is_quick for case in table.cases), name)
+
+    def test_an_unknown_table_is_refused(self) -> None:
+        """
+        The command says which it does not know.
+        """
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            self.assertRaises(SystemExit, session.main, ["goodputt"])
+        self.assertIn("goodputt", errors.getvalue())
