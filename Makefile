@@ -48,6 +48,7 @@ unit: $(TOOLS)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m twisted.trial --temp-directory=_trial_temp tests
 	$(BIN)/coverage report
+	$(BIN)/python -m bench.core --check
 
 docs: $(TOOLS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -21,9 +21,10 @@ ALLOWED = {
     "carriers": {"core"},
     "bootstrap": {"carriers", "core"},
     "tunnel": {"carriers", "core"},
-    "services": {"bootstrap", "tunnel", "carriers", "core"},
+    "direct": {"bootstrap", "core"},
+    "services": {"direct", "bootstrap", "tunnel", "carriers", "core"},
     "taps": {"services", "bootstrap", "tunnel", "carriers", "core"},
-    "cli": {"bootstrap", "tunnel", "core"},
+    "cli": {"services", "direct", "bootstrap", "tunnel", "core"},
     "lab": {"services", "taps", "cli", "bootstrap", "tunnel", "carriers", "core"},
 }
 
@@ -132,7 +133,8 @@ class ImportTests(SynchronousTestCase):
             ("carriers", "from resip import tunnel"),
             ("tunnel", "from resip.bootstrap.errors import BootstrapError"),
             ("services", "import resip.lab.pair"),
-            ("cli", "from resip.services.client import ClientService"),
+            ("direct", "from resip.services.client import ClientService"),
+            ("cli", "from resip.taps.client import Options"),
             ("lab", "from tests.support.pair import PLAIN"),
         ):
             self.assertEqual(len(set(find_wrong_arrows(part, source)) - {""}) > 0, True, source)

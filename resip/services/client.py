@@ -6,8 +6,9 @@ and the forwards that use it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -19,11 +20,17 @@ from resip.bootstrap.client import BootstrapClient
 from resip.bootstrap.errors import BootstrapError, KeyRefused, RateLimited
 from resip.bootstrap.invitation import Invitation
 from resip.carriers.driver import SessionDriver
+from resip.carriers.framing import Framing, PrefixFraming
 from resip.carriers.opener import SessionOpener
+from resip.carriers.proxy import Proxy, through_proxy
 from resip.core.types import Path, RandomBytes
 from resip.services.clock import Clocks
 from resip.services.errors import exit_on_user_error
-from resip.services.links import Link, TCPLink, UDPLink
+from resip.services.hello import NOT_THE_SERVER
+from resip.services.link_kinds import AUTO, Destination, LinkKind, link_kinds_for
+from resip.services.links import Link
+from resip.services.qlog import trace_maker
+from resip.services.selection import CarrierSelection
 from resip.services.starters import ClassicStarter, ModernStarter, NewSession, Starter
 from resip.tunnel.listener import ForwardService
 from resip.tunnel.specification import Forward
@@ -33,7 +40,11 @@ from resip.tunnel.specification import Forward
 FIRST_RETRY = 0.5
 MAX_RETRY = 10.0
 HOPELESS_RETRY = 60.0
+#: Seconds between handshakes that only ask whether the server was started anew.
+QUESTION_INTERVAL = 60.0
 PROGRAM = "resip-client"
+
+_LOST_BY_RESTART = "the server was started anew and has lost session {session_id}; starting another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +54,22 @@ class ClientConfiguration:
 
     :ivar invitation: whose server, with which key.
     :ivar forwards: where to listen and where that leads.
-    :ivar carrier: ``udp`` or ``tcp``; ``auto`` prefers UDP.
+    :ivar carrier: one of :data:`resip.services.link_kinds.CARRIER_NAMES`.
     :ivar compress: ask for compressed channels.
     :ivar is_classic: speak the classic dialect.
+    :ivar qlog: a directory for traces of the modern sessions.
+    :ivar proxy: for all that goes over HTTPS and HTTP.
+    :ivar http_port: where the server takes plain HTTP; ``None`` where it does not.
     """
 
     invitation: Invitation
     forwards: Sequence[Forward] = ()
-    carrier: str = "auto"
+    carrier: str = AUTO
     compress: bool = False
     is_classic: bool = False
+    qlog: FilePath | None = None
+    proxy: Proxy | None = None
+    http_port: int | None = None
 
 
 class ClientService(MultiService):
@@ -78,15 +95,13 @@ class ClientService(MultiService):
         self._reactor = reactor
         self._configuration = configuration
         self._clocks = clocks or Clocks()
-        self._bootstrap = bootstrap or BootstrapClient(reactor, configuration.invitation)
-        make_starter = ClassicStarter if configuration.is_classic else ModernStarter
-        self._starter: Starter = make_starter(
-            self._bootstrap, clocks=self._clocks, random_bytes=random_bytes
-        )
+        self._bootstrap = bootstrap or self._make_bootstrap()
+        self._starter = self._make_starter(random_bytes)
         self._opener = SessionOpener(resolves_names=self._starter.resolves_names)
         self._server_run: int | None = None
+        self._next_question = float("-inf")
         self._driver: SessionDriver | None = None
-        self._link: Link | None = None
+        self._selection: CarrierSelection | None = None
         self._task: Deferred[None] | None = None
         self._stopping: list[Deferred[None]] = []
         self._told: set[str] = set()
@@ -111,6 +126,39 @@ class ClientService(MultiService):
         Where its packets go.
         """
         return None if self._driver is None else self._driver.session.path
+
+    def _make_bootstrap(self) -> BootstrapClient:
+        invitation, proxy = self._configuration.invitation, self._configuration.proxy
+        make_endpoint = None if proxy is None else through_proxy(self._reactor, proxy)
+        return BootstrapClient(self._reactor, invitation, make_endpoint=make_endpoint)
+
+    def _make_starter(self, random_bytes: RandomBytes) -> Starter:
+        bootstrap, clocks = self._bootstrap, self._clocks
+        if self._configuration.is_classic:
+            return ClassicStarter(bootstrap, clocks=clocks, random_bytes=random_bytes)
+        make_trace = trace_maker(self._configuration.qlog, role="client", clocks=clocks)
+        return ModernStarter(
+            bootstrap,
+            clocks=clocks,
+            random_bytes=random_bytes,
+            make_trace=make_trace,
+            clock=self._reactor,
+            make_links=self._make_hello_links,
+        )
+
+    def _make_hello_links(self) -> list[Link]:
+        destination = replace(self._destination(PrefixFraming), is_quiet=True)
+        # Where HTTPS gets through, the handshake itself does.
+        kinds = [kind for kind in self._link_kinds(can_probe=True) if not kind.needs_https]
+        return [kind.make(destination) for kind in kinds]
+
+    def _link_kinds(self, *, can_probe: bool) -> tuple[LinkKind, ...]:
+        configuration = self._configuration
+        return link_kinds_for(
+            configuration.carrier,
+            can_probe=can_probe,
+            has_http=configuration.http_port is not None,
+        )
 
     def privilegedStartService(self) -> None:
         """
@@ -137,19 +185,27 @@ class ClientService(MultiService):
             self._task.cancel()
         self._drop_session()
         self._opener.close()
-        waiting = [*self._stopping, stopping] if isinstance(stopping, Deferred) else self._stopping
-        return gatherResults(list(waiting)).addCallback(lambda _: None)
+        waiting = [*self._stopping, self._starter.stop()]
+        if isinstance(stopping, Deferred):
+            waiting.append(stopping)
+        return gatherResults(waiting).addCallback(lambda _: None)
 
     def retry(self) -> None:
         """
-        Something changed outside: try now.
+        Something changed outside: look the server up again, dial again, and ask by every way
+        at once.
         """
         if self._driver is not None:
             self._driver.retry()
+        if self._selection is not None:
+            self._selection.retry()
 
     # Starting a session.
 
     def _begin(self, work: Any) -> None:
+        if not self.running:  # the last words of a session that this service ends itself
+            work.close()
+            return
         task = self._task = Deferred.fromCoroutine(work)
         task.addErrback(self._failed)
         task.addBoth(self._ended, task)
@@ -196,15 +252,17 @@ class ClientService(MultiService):
 
     def _use(self, new: NewSession) -> None:
         invitation = self._configuration.invitation
-        link = self._link = self._make_link(new)
+        selection = self._selection = self._select(new)
         self._server_run = new.server_run
         self._driver = SessionDriver(
             new.session,
-            link.carriers,
+            selection.carriers,
             clock=self._reactor,
             now=self._clocks.monotonic,
             on_path=self._report_path,
             on_silence=self._on_silence,
+            on_path_answer=selection.path_answered,
+            on_path_silence=selection.path_silent,
             on_answer=self._on_answer,
             on_lost=self._on_lost,
         )
@@ -214,13 +272,27 @@ class ClientService(MultiService):
             server=invitation.authority,
             kind=new.note,
         )
-        link.start(self._driver, invitation.host, invitation.port)
+        selection.start(self._driver)
         self._opener.use(self._driver)
 
-    def _make_link(self, new: NewSession) -> Link:
-        if self._configuration.carrier == "tcp":
-            return TCPLink(self._reactor, make_framing=new.make_framing, preamble=new.preamble)
-        return UDPLink(self._reactor)
+    def _select(self, new: NewSession) -> CarrierSelection:
+        return CarrierSelection(
+            self._link_kinds(can_probe=new.session.can_probe_paths),
+            self._destination(new.make_framing),
+            now=self._clocks.monotonic,
+        )
+
+    def _destination(self, make_framing: Callable[[], Framing]) -> Destination:
+        invitation = self._configuration.invitation
+        return Destination(
+            self._reactor,
+            invitation.host,
+            invitation.port,
+            make_framing,
+            invitation,
+            proxy=self._configuration.proxy,
+            http_port=self._configuration.http_port,
+        )
 
     def _report_path(self, path: Path | None) -> None:
         if path is None:
@@ -232,8 +304,8 @@ class ClientService(MultiService):
     # Losing one.
 
     def _on_silence(self, seconds: float) -> None:
-        if self._link is not None:
-            self._link.renew()
+        if self._selection is not None:
+            self._selection.renew()
         if self._task is None:
             self._begin(self._ask_for_life())
 
@@ -255,6 +327,8 @@ class ClientService(MultiService):
             return
         except BootstrapError as error:
             self._report_trouble(error)
+            if self._configuration.http_port is not None and isinstance(error, NOT_THE_SERVER):
+                await self._ask_in_packets()
             return
         if run is None:
             return
@@ -265,17 +339,33 @@ class ClientService(MultiService):
         message = (
             "the server has ended session {session_id}; starting another"
             if is_same_run
-            else "the server was started anew and has lost session {session_id}; starting another"
+            else _LOST_BY_RESTART
         )
         self._log.warn(message, session_id=session_id)
         self._drop_session()
         await self._connect()
 
+    async def _ask_in_packets(self) -> None:
+        # Over plain HTTP nothing tells a lost session from a lost server but another handshake.
+        # Each starts a session, which the server keeps for ten minutes (M-52): so not too often.
+        if self._clocks.monotonic() < self._next_question:
+            return
+        run, session_id = self._server_run, self.session_id
+        try:
+            new = await self._starter.start()
+        except BootstrapError:
+            return
+        self._next_question = self._clocks.monotonic() + QUESTION_INTERVAL
+        if new.server_run != run and session_id == self.session_id:
+            self._log.warn(_LOST_BY_RESTART, session_id=session_id)
+            self._drop_session()
+            self._use(new)
+
     def _report_deaf_carrier(self) -> None:
-        way = self.path or "any way"
-        trouble = f"the server answers over HTTPS, but not to packets by {way}"
-        if isinstance(self._link, UDPLink):
-            trouble += "; if this stays so, UDP is blocked: try --carrier tcp"
+        assert self._selection is not None, "there is a session"
+        trouble = f"the server answers over HTTPS, but not to packets by {self._selection.names}"
+        if self._configuration.carrier != AUTO or self._configuration.is_classic:
+            trouble += "; if this stays so, try another --carrier"
         self._tell(trouble)
 
     def _on_answer(self) -> None:
@@ -284,13 +374,13 @@ class ClientService(MultiService):
             self._log.info("the server answers again")
 
     def _drop_session(self) -> None:
-        driver, link = self._driver, self._link
+        driver, selection = self._driver, self._selection
         self._opener.use(None)
-        self._driver = self._link = self._server_run = self._told_path = None
+        self._driver = self._selection = self._server_run = self._told_path = None
         if driver is not None:
             driver.stop()
-        if link is not None:
-            stopping = link.stop()
+        if selection is not None:
+            stopping = selection.stop()
             self._stopping.append(stopping)
             stopping.addBoth(lambda _: self._stopping.remove(stopping))
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twisted.application.internet import TimerService
@@ -19,7 +20,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from resip.bootstrap import certificates
 from resip.bootstrap.errors import StateError
 from resip.bootstrap.keystore import KeyRecord, KeyStore
-from resip.bootstrap.resource import BootstrapResource
+from resip.bootstrap.plain_http import CarrierResource
+from resip.bootstrap.resource import BootstrapResource, Carry
 from resip.bootstrap.servers import (
     ServerPorts,
     read_server_ports,
@@ -29,8 +31,10 @@ from resip.bootstrap.servers import (
 from resip.bootstrap.site import bootstrap_factory
 from resip.bootstrap.state import StateDirectory
 from resip.bootstrap.static_key import load_or_create_static_key
-from resip.carriers import tcp, udp
+from resip.carriers import http, tcp, udp, websocket
 from resip.carriers.channels import Channel
+from resip.carriers.framing import PrefixFraming
+from resip.carriers.http_server import WebCarriers
 from resip.carriers.interfaces import Carrier
 from resip.carriers.tcp import TCPCarrier
 from resip.carriers.udp import UDPCarrier
@@ -39,6 +43,7 @@ from resip.core.types import RandomBytes
 from resip.services.clock import Clocks
 from resip.services.errors import exit_on_user_error
 from resip.services.listening import Listeners
+from resip.services.qlog import trace_maker
 from resip.services.sessions import ServerSessions
 from resip.tunnel.policy import DEFAULT_PATTERNS, Policy, PolicyError
 from resip.tunnel.targets import TargetConnector
@@ -48,6 +53,8 @@ DEFAULT_PORT = 31266
 #: Seconds in which a revoked key loses its sessions.
 KEY_CHECK_INTERVAL = 1.0
 SILENCE_CHECK_INTERVAL = 60.0
+#: Seconds between looks for sessions that rest: one timer for all of them.
+PARKING_INTERVAL = 5.0
 PROGRAM = "resip-server"
 
 
@@ -60,16 +67,20 @@ class ServerConfiguration:
     :ivar listen: addresses; empty means every one of this machine.
     :ivar https_port: TCP, for the bootstrap; 0 means any.
     :ivar port: UDP and TCP, for packets; 0 means any.
+    :ivar http_port: TCP, for carriers over plain HTTP; 0 means any, ``None`` none.
     :ivar allow: patterns of targets for keys without a list of their own.
     :ivar is_classic: speak the classic dialect too.
+    :ivar qlog: a directory for traces of the modern sessions.
     """
 
     state: StateDirectory
     listen: tuple[str, ...] = ()
     https_port: int = DEFAULT_HTTPS_PORT
     port: int = DEFAULT_PORT
+    http_port: int | None = None
     allow: tuple[str, ...] = DEFAULT_PATTERNS
     is_classic: bool = False
+    qlog: Path | None = None
 
 
 class ServerService(MultiService):
@@ -78,6 +89,7 @@ class ServerService(MultiService):
 
     :ivar https_port: the port in use, once started.
     :ivar port: the port in use, once started.
+    :ivar http_port: the port in use, once started; 0 without one.
     :ivar sessions: of this run.
     """
 
@@ -104,6 +116,7 @@ class ServerService(MultiService):
         self._key_error = ""
         self.https_port = 0
         self.port = 0
+        self.http_port = 0
         self.sessions = ServerSessions(
             self._carriers,
             clock=reactor,
@@ -111,10 +124,12 @@ class ServerService(MultiService):
             random_bytes=random_bytes,
             on_request=self._channel_requested,
             is_classic=configuration.is_classic,
+            make_trace=trace_maker(configuration.qlog, role="server", clocks=self._clocks),
         )
         for interval, function in (
             (KEY_CHECK_INTERVAL, self._check_keys),
             (SILENCE_CHECK_INTERVAL, self.sessions.end_silent),
+            (PARKING_INTERVAL, self.sessions.park_idle),
         ):
             self._every(interval, function)
 
@@ -151,13 +166,16 @@ class ServerService(MultiService):
         self._begin_run(state)
         identity = certificates.load_or_create(state, wall_clock=self._clocks.wall)
         server_key = self.sessions.speak_modern(
-            load_or_create_static_key(state, self._random_bytes)
+            load_or_create_static_key(state, self._random_bytes),
+            self._find_key,
+            hello_floor_ms=int(self._clocks.wall() * 1000),
         )
         keystore = self._keystore = KeyStore(state, wall_clock=self._clocks.wall)
+        carry = self._make_web_carriers().answer
         factory = TLSMemoryBIOFactory(
             certificates.server_tls_options(identity),
             isClient=False,
-            wrappedFactory=bootstrap_factory(self._make_resource(), self._reactor),
+            wrappedFactory=bootstrap_factory(self._make_resource(carry), self._reactor),
         )
         self.https_port = self._listeners.listen_tcp(
             self._configuration.https_port, factory, "--https-port"
@@ -165,6 +183,12 @@ class ServerService(MultiService):
         self.port = self._listeners.listen_both(
             self._configuration.port, self._make_udp, self._make_tcp(), "--port"
         )
+        if self._configuration.http_port is not None:
+            self.http_port = self._listeners.listen_tcp(
+                self._configuration.http_port,
+                bootstrap_factory(CarrierResource(carry), self._reactor),
+                "--http-port",
+            )
         write_local_invitation(
             state,
             keystore,
@@ -175,10 +199,11 @@ class ServerService(MultiService):
         )
         write_server_ports(state, ServerPorts(self.https_port, self.port, self.sessions.started))
         self._log.info(
-            "listening for HTTPS on port {https_port}, for packets on UDP and TCP port {port}; "
-            "state in {state}; clients reach {allow}",
+            "listening for HTTPS on port {https_port}, for packets on UDP and TCP port {port}"
+            "{plain}; state in {state}; clients reach {allow}",
             https_port=self.https_port,
             port=self.port,
+            plain=f", for plain HTTP on port {self.http_port}" if self.http_port else "",
             state=state.path,
             allow=", ".join(self._configuration.allow),
         )
@@ -191,12 +216,33 @@ class ServerService(MultiService):
             if last is not None and last.started == self.sessions.started:
                 self.sessions.started += 1
 
-    def _make_resource(self) -> BootstrapResource:
+    def _make_web_carriers(self) -> WebCarriers:
+        websockets, links = (
+            TCPCarrier(
+                self.sessions.receive_datagrams,
+                framing=PrefixFraming,
+                clock=self._reactor,
+                on_closed=self.sessions.path_closed,
+                on_writable=self.sessions.path_writable,
+                name=name,
+            )
+            for name in (websocket.CARRIER_NAME, http.CARRIER_NAME)
+        )
+        self._carriers |= {carrier.name: carrier for carrier in (websockets, links)}
+        return WebCarriers(
+            websocket=websockets,
+            http=links,
+            knows=self.sessions.knows,
+            clock=self._reactor,
+        )
+
+    def _make_resource(self, carry: Carry) -> BootstrapResource:
         return BootstrapResource(
             authenticate=self._authenticate,
             start_session=self.sessions.start_session,
             has_session=self.sessions.has_session,
             accept_handshake=self._accept_handshake,
+            carry=carry,
             started=self.sessions.started,
             wall_clock=self._clocks.wall,
             now=self._clocks.monotonic,
@@ -205,13 +251,15 @@ class ServerService(MultiService):
     def _make_udp(self) -> UDPCarrier:
         count = sum(isinstance(carrier, UDPCarrier) for carrier in self._carriers.values())
         name = f"{udp.CARRIER_NAME}-{count + 1}" if count else udp.CARRIER_NAME
-        carrier = UDPCarrier(self.sessions.receive_datagram, name)
+        carrier = UDPCarrier(
+            self.sessions.receive_datagrams, name, on_writable=self.sessions.path_writable
+        )
         self._carriers[name] = carrier
         return carrier
 
     def _make_tcp(self) -> TCPCarrier:
         carrier = TCPCarrier(
-            self.sessions.receive_datagram,
+            self.sessions.receive_datagrams,
             choose_framing=self.sessions.choose_framing,
             clock=self._reactor,
             on_closed=self.sessions.path_closed,
@@ -243,7 +291,8 @@ class ServerService(MultiService):
         self._targets.channel_requested(channel, policy, key_name)
 
     def _accept_handshake(self, message1: bytes) -> bytes | None:
-        return self.sessions.accept_handshake(message1, self._find_key)
+        answer = self.sessions.accept_handshake(message1)
+        return None if answer is None else answer.message2
 
     def _find_key(self, public_key: bytes) -> KeyRecord | None:
         if self._keystore is None:

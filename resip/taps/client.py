@@ -11,16 +11,20 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from resip.bootstrap.servers import find_invitation
+from resip.carriers.http import PLAIN_CARRIER_NAME
+from resip.carriers.proxy import Proxy, parse_proxy, proxy_from_environment
 from resip.core.errors import ResipError
 from resip.services.client import ClientConfiguration, ClientService
 from resip.services.clock import use_monotonic_time
+from resip.services.link_kinds import AUTO, CARRIER_NAMES, MODERN_CARRIERS
 from resip.services.network import NetworkWatcher
 from resip.services.retry import RetrySignal
 from resip.taps.options import Setting, SettingsOptions
 from resip.taps.server import state_directory
 from resip.tunnel.specification import ForwardError, parse_forward
 
-CARRIERS = ("auto", "udp", "tcp")
+#: For ``--proxy``, whatever the environment says.
+NO_PROXY = "none"
 
 
 class Options(SettingsOptions):
@@ -44,9 +48,20 @@ class Options(SettingsOptions):
             "only, unless bind says otherwise) and lead to host and hostport from the server",
             is_repeatable=True,
         ),
-        Setting("carrier", "auto, udp or tcp", default="auto", choices=CARRIERS),
+        Setting("carrier", "how packets travel", default=AUTO, choices=CARRIER_NAMES),
         Setting("compress", "compress what the forwards carry", bool, False),
         Setting("classic", "speak the classic dialect", bool, False),
+        Setting(
+            "proxy",
+            "http://[user:password@]host[:port] for all that goes over HTTPS, or none; default: "
+            "what HTTPS_PROXY says. A password belongs into the variable or the file",
+        ),
+        Setting(
+            "http-port",
+            "the server's --http-port: packets go there when nothing else works, through the "
+            "proxy even where that does not connect",
+            int,
+        ),
         Setting("qlog", "write a trace of each modern session into this directory"),
     )
 
@@ -63,11 +78,43 @@ class Options(SettingsOptions):
             raise usage.UsageError(
                 "nothing to do: give at least one --forward, such as --forward 4000:localhost:22"
             )
+        if self["classic"] and self["carrier"] in MODERN_CARRIERS:
+            raise usage.UsageError(
+                f"--carrier {self['carrier']} is for the modern dialect: leave out --classic, or "
+                "take another carrier"
+            )
+        self._check_http_port()
         try:
             self.state = state_directory(self["state"])
             self.invitation = find_invitation(self["server"], self.state)
+            self.proxy = self._find_proxy()
         except ResipError as error:
             raise usage.UsageError(str(error)) from None
+
+    def _check_http_port(self) -> None:
+        port = self["http-port"]
+        if port is None:
+            if self["carrier"] == PLAIN_CARRIER_NAME:
+                raise usage.UsageError(
+                    f"--carrier {PLAIN_CARRIER_NAME} needs --http-port with the server's number"
+                )
+        elif not 1 <= port <= 0xFFFF:
+            raise usage.UsageError(f"--http-port is a port, 1 to 65535, not {port}")
+        elif self["classic"]:
+            raise usage.UsageError("--http-port is for the modern dialect: leave out --classic")
+
+    def _find_proxy(self) -> Proxy | None:
+        if self["proxy"] == NO_PROXY:
+            return None
+        if self["proxy"] is None:
+            return proxy_from_environment(self.invitation.host)
+        proxy = parse_proxy(self["proxy"])
+        if proxy.credentials and "proxy" in self._given:
+            raise usage.UsageError(
+                "--proxy with a password shows it to everybody on this machine: put it into the "
+                "configuration file or the variable HTTPS_PROXY"
+            )
+        return proxy
 
 
 def makeService(options: Options) -> IService:
@@ -83,6 +130,8 @@ def makeService(options: Options) -> IService:
         carrier=options["carrier"],
         compress=options["compress"],
         is_classic=options["classic"],
+        proxy=options.proxy,
+        http_port=options["http-port"],
         qlog=options["qlog"] and Path(options["qlog"]).absolute(),
     )
     service = ClientService(reactor, configuration)

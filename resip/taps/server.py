@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,6 +42,12 @@ class Options(SettingsOptions):
         Setting("https-port", "TCP port of the bootstrap", int, DEFAULT_HTTPS_PORT),
         Setting("port", "UDP and TCP port of the packets", int, DEFAULT_PORT),
         Setting(
+            "http-port",
+            "TCP port of the carrier over plain HTTP, for clients behind proxies that do not "
+            "connect; default: none",
+            int,
+        ),
+        Setting(
             "allow",
             "target that clients may reach, repeatable: host, address, CIDR, *.domain, each with "
             "or without :port; * or internet; default: loopback only",
@@ -48,6 +55,7 @@ class Options(SettingsOptions):
             is_repeatable=True,
         ),
         Setting("classic", "speak the classic dialect, too", bool, False),
+        Setting("qlog", "write a trace of each modern session into this directory"),
     )
 
     def postOptions(self) -> None:
@@ -55,13 +63,14 @@ class Options(SettingsOptions):
         Check what can be checked before anything is opened.
         """
         super().postOptions()
-        for name in ("https-port", "port"):
-            if not 0 <= self[name] <= 0xFFFF:
+        for name in ("https-port", "port", "http-port"):
+            if self[name] is not None and not 0 <= self[name] <= 0xFFFF:
                 raise usage.UsageError(f"--{name} is a port, 0 to 65535, not {self[name]}")
-        if self["port"] and self["port"] == self["https-port"]:
-            raise usage.UsageError(
-                f"--port and --https-port are both {self['port']}: both use TCP, give two numbers"
-            )
+        for one, other in combinations(("port", "https-port", "http-port"), 2):
+            if self[one] and self[one] == self[other]:
+                raise usage.UsageError(
+                    f"--{one} and --{other} are both {self[one]}: both use TCP, give two numbers"
+                )
         for pattern in self["allow"]:
             try:
                 parse_pattern(pattern)
@@ -94,7 +103,9 @@ def makeService(options: Options) -> IService:
         listen=tuple(options["listen"]),
         https_port=options["https-port"],
         port=options["port"],
+        http_port=options["http-port"],
         allow=tuple(options["allow"]),
         is_classic=options["classic"],
+        qlog=options["qlog"] and Path(options["qlog"]).absolute(),
     )
     return ServerService(reactor, configuration)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -77,11 +78,11 @@ class EndToEndTestCase(SynchronousTestCase):
         self.assertEqual(result.returncode, 0, (arguments, output, self.logs()))
         return result
 
-    def start_twistd(self, *arguments: str) -> Process:
+    def start_twistd(self, *arguments: str, **options: Any) -> Process:
         """
         Start a service in the foreground.
         """
-        process = self.start(*TWISTD, "-n", "--pidfile=", *arguments)
+        process = self.start(*TWISTD, "-n", "--pidfile=", *arguments, **options)
         self.twistds.append(process)
         return process
 
@@ -109,11 +110,14 @@ class EndToEndTestCase(SynchronousTestCase):
             stranger.recv(1)
         return server
 
-    def start_client(self, *targets: str, carrier: str = "udp") -> Process:
+    def start_client(
+        self, *targets: str, carrier: str = "udp", options: Sequence[str] = (), **process: Any
+    ) -> Process:
         """
         Start a client and wait until it has a session.
 
         :param targets: forwards, each with local port 0; :attr:`forwards` has the real ones.
+        :param options: further ones of the client. :param process: those of :class:`Process`.
         """
         client = self.start_twistd(
             "resip-client",
@@ -122,7 +126,9 @@ class EndToEndTestCase(SynchronousTestCase):
             "--carrier",
             carrier,
             *self.dialect,
+            *options,
             *(f"--forward={target}" for target in targets),
+            **process,
         )
         client.wait_for(r"session \d+ started with")
         self.forwards = [

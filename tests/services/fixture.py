@@ -23,6 +23,7 @@ from resip.bootstrap.state import StateDirectory
 from resip.core import liveness
 from resip.lab.reactor import ILabReactor
 from resip.services import client as client_module
+from resip.services import hello
 from resip.services import server as server_module
 from resip.services.client import ClientConfiguration, ClientService
 from resip.services.clock import Clocks
@@ -46,6 +47,8 @@ class ServiceTestCase(TestCase):
 
     #: The dialect of both sides.
     is_classic = False
+    #: Where traces go.
+    qlog: Path | None = None
 
     def setUp(self) -> None:
         """
@@ -59,6 +62,7 @@ class ServiceTestCase(TestCase):
         self.patch(client_module, "FIRST_RETRY", 0.05)
         self.patch(client_module, "MAX_RETRY", 0.2)
         self.patch(client_module, "HOPELESS_RETRY", 0.2)
+        self.patch(hello, "LAST_CHANCE", 0.2)
         self.patch(server_module, "KEY_CHECK_INTERVAL", KEY_CHECK_INTERVAL)
         observer = cast(ILogObserver, self.events.append)
         globalLogPublisher.addObserver(observer)
@@ -131,6 +135,7 @@ class ServiceTestCase(TestCase):
         state: StateDirectory | None = None,
         https_port: int = 0,
         port: int = 0,
+        http_port: int | None = None,
         clocks: Clocks | None = None,
         allow: tuple[str, ...] = ("127.0.0.0/8",),
     ) -> ServerService:
@@ -142,8 +147,10 @@ class ServiceTestCase(TestCase):
             listen=(HOST,),
             https_port=https_port,
             port=port,
+            http_port=http_port,
             allow=allow,
             is_classic=self.is_classic,
+            qlog=self.qlog,
         )
         service = ServerService(self.reactor, configuration, clocks=clocks)
         service.privilegedStartService()
@@ -155,11 +162,13 @@ class ServiceTestCase(TestCase):
         """
         Stop a server and start it again on the same ports, at a later time of the wall clock.
         """
-        https_port, port = server.https_port, server.port
+        https_port, port, http_port = server.https_port, server.port, server.http_port or None
         await self.stop(server)
         ordinary = Clocks()
         clocks = Clocks(wall=lambda: ordinary.wall() + seconds_later)
-        return self.start_server(https_port=https_port, port=port, clocks=clocks)
+        return self.start_server(
+            https_port=https_port, port=port, http_port=http_port, clocks=clocks
+        )
 
     def invitation(self, **changes: Any) -> Invitation:
         """
@@ -174,6 +183,7 @@ class ServiceTestCase(TestCase):
         invitation: Invitation | None = None,
         clocks: Clocks | None = None,
         compress: bool = False,
+        http_port: int | None = None,
     ) -> ClientService:
         """
         A client with one forward for each target: a port of this machine, or a specification.
@@ -187,7 +197,9 @@ class ServiceTestCase(TestCase):
             forwards=forwards,
             carrier=carrier,
             compress=compress,
+            http_port=http_port,
             is_classic=self.is_classic,
+            qlog=self.qlog,
         )
         service = ClientService(self.reactor, configuration, clocks=clocks)
         service.privilegedStartService()

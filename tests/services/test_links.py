@@ -1,21 +1,22 @@
 """
-Tests of :mod:`resip.services.links`: which address a client sends to.
+Tests of :mod:`resip.services.links`: which paths a link offers.
 """
 
 from __future__ import annotations
 
 from typing import cast
 
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.carriers.driver import SessionDriver
 from resip.carriers.framing import PrefixFraming
 from resip.core.types import Path
-from resip.services.links import ADDRESS_TRIAL, TCPLink, UDPLink
-from tests.carriers.fixture import ScriptedSession
+from resip.services.links import StreamLink, TCPLink, UDPLink
+from tests.services.link_user import RecordingLinkUser
 from tests.support.network import DatagramReactor, MemoryPort
 from tests.tunnel.programs import ScriptedResolver
 
@@ -48,7 +49,7 @@ class Reactor(DatagramReactor):
 
 class UDPLinkTests(SynchronousTestCase):
     """
-    A link of a scripted session.
+    A link and a user that writes down what it is offered.
     """
 
     def start(self, *answers: list[str], has_ipv6: bool = True) -> None:
@@ -61,12 +62,9 @@ class UDPLinkTests(SynchronousTestCase):
         observer = cast(ILogObserver, self.observe)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        self.link = UDPLink(self.reactor)
-        self.session = ScriptedSession()
-        self.driver = SessionDriver(
-            self.session, self.link.carriers, clock=self.reactor, now=self.reactor.seconds
-        )
-        self.link.start(self.driver, NAME, 31266)
+        self.link = UDPLink(self.reactor, NAME, 31266)
+        self.user = RecordingLinkUser()
+        self.link.start(self.user)
 
     def observe(self, event: LogEvent) -> None:
         """
@@ -75,55 +73,26 @@ class UDPLinkTests(SynchronousTestCase):
         if str(event.get("log_namespace", "")).startswith("resip."):
             self.messages.append(formatEvent(event))
 
-    @property
-    def path(self) -> Path | None:
+    def test_every_address(self) -> None:
         """
-        Where the session was told to send.
-        """
-        return self.session.path
-
-    def answer(self) -> None:
-        """
-        The server shows life.
-        """
-        self.session.last_received_time = self.reactor.seconds() + 0.001
-
-    def test_one_address(self) -> None:
-        """
-        The only address is used, and nothing else is tried.
-        """
-        self.start([V4])
-        self.assertEqual(self.path, Path("udp", (V4, 31266)))
-        self.reactor.advance(10 * ADDRESS_TRIAL)
-        self.assertEqual(self.session.verbs().count("use_path"), 1)
-
-    def test_addresses_take_turns(self) -> None:
-        """
-        An address that does not answer in time gives way to the next, round and round, until
-        one answers. Each family has a socket of its own.
+        Each address is a path, in the order of the name server, and each family has a socket.
         """
         self.start([V6, V4, OTHER_V4])
-        seen = [self.path]
-        for _ in range(3):
-            self.reactor.advance(ADDRESS_TRIAL)
-            seen.append(self.path)
         paths = [Path("udp6", (V6, 31266))]
         paths += [Path("udp", (host, 31266)) for host in (V4, OTHER_V4)]
-        self.assertEqual(seen, [*paths, paths[0]])
-        self.answer()
-        self.reactor.advance(10 * ADDRESS_TRIAL)
-        self.assertEqual(self.path, paths[0])
-        self.assertEqual(set(self.link.carriers), {"udp", "udp6"})
+        self.assertEqual(list(self.user.carriers), paths)
+        self.assertEqual(len(self.reactor.ports), 2)
 
     def test_a_server_that_moved(self) -> None:
         """
-        When the server is silent its name is looked up again, and a new address is used.
+        When the name is looked up again, new addresses are offered and old ones taken back.
         """
         self.start([V4], [V4], [OTHER_V4])
         self.link.renew()
-        self.assertEqual(self.session.verbs().count("use_path"), 1)
+        self.assertEqual(self.user.calls, [("open", Path("udp", (V4, 31266)))])
         self.link.renew()
-        self.assertEqual(self.path, Path("udp", (OTHER_V4, 31266)))
+        moved = [("open", Path("udp", (OTHER_V4, 31266))), ("closed", Path("udp", (V4, 31266)))]
+        self.assertEqual(self.user.calls[1:], moved)
 
     def test_a_name_without_address_is_told_once(self) -> None:
         """
@@ -141,7 +110,7 @@ class UDPLinkTests(SynchronousTestCase):
         Addresses of a family that the machine has not are passed over.
         """
         self.start([V6, V4], has_ipv6=False)
-        self.assertEqual(self.path, Path("udp", (V4, 31266)))
+        self.assertEqual(self.user.calls, [("open", Path("udp", (V4, 31266)))])
         self.assertEqual(self.messages, [])
 
     def test_no_address_of_this_machines_kind(self) -> None:
@@ -156,25 +125,24 @@ class UDPLinkTests(SynchronousTestCase):
 
     def test_packets(self) -> None:
         """
-        What arrives goes to the session, until the link is stopped.
+        What arrives goes to the user, until the link is stopped.
         """
         self.start([V4])
         (port,) = self.reactor.ports
         self.reactor.transmit(b"good", (V4, 31266), port.address)
         self.reactor.advance(0)
-        self.assertIn(("receive", b"good"), self.session.calls)
+        self.assertEqual(self.user.received, [(b"good", Path("udp", (V4, 31266)))])
 
     def test_stop(self) -> None:
         """
-        Every socket is closed, nothing is tried any more, and no call is left.
+        Every socket is closed, nobody is told, and no call is left.
         """
         self.start([V6, V4])
-        self.reactor.advance(ADDRESS_TRIAL)
-        self.driver.stop()
+        before = list(self.user.calls)
         self.successResultOf(self.link.stop())
         self.link.renew()
         self.assertEqual(self.reactor.ports, [])
-        self.reactor.advance(0)  # the goodbye
+        self.assertEqual(self.user.calls, before)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_stop_while_a_name_is_looked_up(self) -> None:
@@ -193,10 +161,8 @@ class UDPLinkTests(SynchronousTestCase):
 
         self.reactor.nameResolver = Slow()
         self.link.renew()
-        self.driver.stop()
         self.successResultOf(self.link.stop())
         receivers[0].resolutionComplete()
-        self.reactor.advance(0)  # the goodbye
         self.assertEqual(self.messages, [])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -206,10 +172,24 @@ class TCPLinkTests(SynchronousTestCase):
     What can be told without a connection; the rest is tested with real sockets.
     """
 
+    def test_a_dial_that_hangs(self) -> None:
+        """
+        It is given up for another one when the server is to be looked for anew.
+        """
+        reactor = MemoryReactorClock()
+        endpoint = TCP4ClientEndpoint(reactor, V4, 31266)
+        link = StreamLink(reactor, endpoint, make_framing=PrefixFraming)
+        link.start(RecordingLinkUser())
+        self.assertEqual(len(reactor.tcpClients), 1)
+        link.renew()
+        self.assertEqual(len(reactor.tcpClients), 2)
+        stopping = link.stop()
+        self.successResultOf(stopping)
+
     def test_stop_before_start(self) -> None:
         """
         A link that was never started is stopped at once, and may be renewed without effect.
         """
-        link = TCPLink(DatagramReactor(), make_framing=PrefixFraming)
+        link = TCPLink(DatagramReactor(), NAME, 31266, make_framing=PrefixFraming)
         link.renew()
         self.successResultOf(link.stop())

@@ -252,10 +252,11 @@ class UnreachableTests(ServiceTestCase):
 
     async def test_wrong_pin(self) -> None:
         """
-        Another server, or an attacker: nothing is sent to it.
+        Another server, or an attacker: it gets no key, nor an answer out of the client's hello.
         """
         self.start_server()
-        await self.failing_client(self.invitation(pin=bytes(32)), HOST, "invitation")
+        invitation = self.invitation(pin=bytes(32), server_key=b"\x09" * 32)
+        await self.failing_client(invitation, HOST, "invitation")
         self.assertEqual(self.lines("started for key"), [])
 
     async def test_expired_certificate(self) -> None:
@@ -267,7 +268,7 @@ class UnreachableTests(ServiceTestCase):
         leaf = make_leaf(leaf_key, root_key, days=(-30, -1))
         port = self.listen_tls(presenting(leaf_key, leaf, root))
         self.start_server()
-        invitation = self.invitation(https_port=port, pin=spki_hash(root))
+        invitation = self.invitation(https_port=port, port=1, pin=spki_hash(root))
         await self.failing_client(invitation, "valid from", "set the clock", "restarted to renew")
 
     async def test_something_else_answers(self) -> None:
@@ -279,7 +280,7 @@ class UnreachableTests(ServiceTestCase):
         root_key = make_key()
         root = make_root(root_key)
         port = self.listen_tls(presenting(key, make_leaf(key, root_key), root))
-        invitation = self.invitation(https_port=port, pin=spki_hash(root))
+        invitation = self.invitation(https_port=port, port=1, pin=spki_hash(root))
         await self.failing_client(invitation, "no resip server", "check host and port")
 
     async def test_unknown_name(self) -> None:
@@ -297,7 +298,7 @@ class UnreachableTests(ServiceTestCase):
         """
         self.start_server()
         self.start_client(f"0:{HOST}:1", invitation=self.invitation(port=1))
-        await self.logged("not to packets", "--carrier tcp")
+        await self.logged("not to packets by udp", "another --carrier")
         await self.pass_time(3 * PATIENCE)
         self.assertEqual(len(self.lines("not to packets")), 1)
 

@@ -52,7 +52,7 @@ class ServerSessionsTests(SynchronousTestCase):
             random_bytes=Random(1).randbytes,
             on_request=self.accept,
         )
-        carriers["udp"] = UDPCarrier(self.sessions.receive_datagram)
+        carriers["udp"] = UDPCarrier(self.sessions.receive_datagrams)
         self.address = self.reactor.listenUDP(0, carriers["udp"]).address
 
     def accept(self, channel: Channel, key_name: str) -> None:
@@ -76,7 +76,7 @@ class ServerSessionsTests(SynchronousTestCase):
         """
         wrapper = OuterWrapper(grant.master, grant.packet_size)
         codec = PacketCodec(grant.session_id, wrapper, grant.session, Random(2).randbytes)
-        carrier = UDPCarrier(lambda data, path: driver.receive_datagram(data, path))
+        carrier = UDPCarrier(lambda packets, path: driver.receive_datagrams(packets, path))
         driver = SessionDriver(
             ClassicClientSession(codec, now=self.reactor.seconds()),
             {"udp": carrier},
@@ -158,6 +158,7 @@ class ServerSessionsTests(SynchronousTestCase):
         """
         A session that nobody has used for its lifetime is forgotten, others stay.
         """
+        self.patch(sessions_module, "ARRIVAL_TIMEOUT", SESSION_LIFETIME)
         self.start("old")
         self.reactor.advance(SESSION_LIFETIME - 10)
         self.sessions.end_silent()

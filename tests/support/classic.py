@@ -322,7 +322,7 @@ class Victim:
         """
         Let a packet arrive; returns whether it was authentic.
         """
-        return self.session.receive_datagram(packet, path, now=now)
+        return self.session.receive_datagrams([packet], path, now=now)
 
     def open(self) -> None:
         """

@@ -8,7 +8,7 @@ does wrong is listed in :class:`Quirk`; a test picks what it is about.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from resip.core.classic.cipher import DoubleCipher, Signer
 from resip.core.classic.commands import (
@@ -33,6 +33,7 @@ from resip.core.events import (
     Event,
     PathChanged,
 )
+from resip.core.session import WithoutProbes
 from resip.core.types import Path, Target
 from tests.support.classic import SessionMaker
 from tests.support.prototype_channel import (
@@ -60,7 +61,7 @@ FRAGMENT_SIZE = 474
 OVERFLOWING_SIZE = 475
 
 
-class PrototypeSession:
+class PrototypeSession(WithoutProbes):
     """
     What both roles do alike. See :class:`resip.core.session.Session` for the verbs.
 
@@ -109,6 +110,12 @@ class PrototypeSession:
         return next(reversed(self._paths), None)
 
     # The network.
+
+    def receive_datagrams(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
+        """
+        Take packets from a carrier.
+        """
+        return any([self.receive_datagram(packet, path, now=now) for packet in packets])
 
     def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
         """

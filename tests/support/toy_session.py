@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -23,6 +24,7 @@ from resip.core.events import (
     Event,
     PathChanged,
 )
+from resip.core.session import WithoutProbes
 from resip.core.types import Path, Protocol, Target
 from resip.lab.link import LinkConditions
 from resip.lab.pair import SimulatedPair
@@ -62,7 +64,7 @@ class ToyChannel:
     ended: set[str] = field(default_factory=set)
 
 
-class ToySession:
+class ToySession(WithoutProbes):
     """
     Offers the interface of :class:`resip.core.session.Session`.
 
@@ -83,6 +85,12 @@ class ToySession:
         self._expected = 0
         self._acks: deque[bytes] = deque()
         self._send_at: float | None = None
+
+    def receive_datagrams(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
+        """
+        Take packets from a carrier.
+        """
+        return any([self.receive_datagram(packet, path, now=now) for packet in packets])
 
     def receive_datagram(self, data: bytes, path: Path, *, now: float) -> bool:
         """

@@ -105,6 +105,18 @@ class ServerOptionsTests(TapTestCase):
             ["--port=0", "--https-port=0", "--state", str(self.state.path)]
         )
 
+    def test_http_port(self) -> None:
+        """
+        There is none unless asked for, and it shares its number with no other.
+        """
+        options = server.Options()
+        options.parseOptions(["--state", str(self.state.path)])
+        self.assertIsNone(options["http-port"])
+        for other in ("--port", "--https-port"):
+            message = self.refuse(server.Options(), "--http-port=4000", f"{other}=4000")
+            self.assertIn(f"{other} and --http-port are both 4000", message)
+        self.assertIn("0 to 65535", self.refuse(server.Options(), "--http-port=65536"))
+
     def test_bad_allow(self) -> None:
         """
         A bad pattern is quoted, with good ones beside it.
@@ -214,6 +226,21 @@ class ClientOptionsTests(TapTestCase):
         """
         message = self.refuse(client.Options(), "--carrier=pigeon")
         self.assertIn("auto, udp, tcp", message)
+
+    def test_http_port(self) -> None:
+        """
+        The carrier over plain HTTP needs a port, and the modern dialect.
+        """
+        store_invitation(self.state, "home", make_invitation())
+        forward = "--forward=1:host:2"
+        message = self.refuse(client.Options(), forward, "--carrier=plain-http")
+        self.assertIn("needs --http-port", message)
+        for port in ("0", "65536"):
+            message = self.refuse(client.Options(), forward, f"--http-port={port}")
+            self.assertIn("1 to 65535", message)
+        message = self.refuse(client.Options(), forward, "--http-port=80", "--classic")
+        self.assertIn("modern dialect", message)
+        self.assertEqual(self.parse(forward, "--http-port=80")["http-port"], 80)
 
     def test_service(self) -> None:
         """
