@@ -10,6 +10,7 @@ import math
 #: Bounds of the probe timeout, seconds, and how long each of them holds.
 PROBE_TIMEOUT_LIMIT = 0.4
 PATIENT_PROBE_TIMEOUTS = 10
+SHORT_OUTAGE = 15.0
 OUTAGE_PROBE_TIMEOUT_LIMIT = 2.0
 LONG_OUTAGE = 3600.0
 LONG_OUTAGE_PROBE_TIMEOUT_LIMIT = 10.0
@@ -98,6 +99,8 @@ class ProbeTimeout:
             limit = PROBE_TIMEOUT_LIMIT
         elif not self._is_driving:
             limit = WAITING_PROBE_TIMEOUT_LIMIT
+        elif self.time - self._silence_start < SHORT_OUTAGE:
+            limit = PROBE_TIMEOUT_LIMIT  # most outages are tunnels and reboots of a moment
         elif self.time - self._silence_start < LONG_OUTAGE:
             limit = OUTAGE_PROBE_TIMEOUT_LIMIT
         else:
