@@ -70,21 +70,21 @@ def run_tunnel(
         state, server_log, log = (Path(folder) / name for name in ("state", "server", "client"))
         prefix = [] if network is None else network.command(network.server)
         options = [*ports, *dialect, *server_options]
-        server = _start([*prefix, *TWISTD, "resip-server"], options, state, server_log)
+        server = start_service([*prefix, *TWISTD, "resip-server"], options, state, server_log)
         client = None
         try:
-            _wait_for(server_log, r"packets on UDP and TCP port (\d+)")
+            wait_for_line(server_log, r"packets on UDP and TCP port (\d+)")
             prefix = [] if network is None else network.command(network.client)
             options = ["--forward", f"0:127.0.0.1:{target_port}", *client_options, *dialect]
             if network is not None:
                 invitation = Path(folder) / "invitation"
-                _invite(state, invitation, server_host)
+                write_invitation(state, invitation, server_host)
                 options += ["--server", str(invitation)]
             if before_client is not None:
                 options += stack.enter_context(before_client(state))
-            client = _start([*prefix, *TWISTD, "resip-client"], options, state, log)
-            port = int(_wait_for(log, r"127\.0\.0\.1:(\d+) -> ")[1])
-            _wait_for(log, r"packets go by")
+            client = start_service([*prefix, *TWISTD, "resip-client"], options, state, log)
+            port = int(wait_for_line(log, r"127\.0\.0\.1:(\d+) -> ")[1])
+            wait_for_line(log, r"packets go by")
             yield Tunnel(("127.0.0.1", port), server, client, log, server_log)
         finally:
             for process in (client, server):
@@ -93,24 +93,35 @@ def run_tunnel(
                     process.wait(10)
 
 
-def _start(
+def start_service(
     command: Sequence[str], options: Sequence[str], state: Path, log: Path
 ) -> subprocess.Popen[bytes]:
+    """
+    Start ``twistd`` with one of the services.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, "--state", str(state), *options], stdout=output, stderr=output
         )
 
 
-def _invite(state: Path, invitation: Path, host: str) -> None:
+def write_invitation(state: Path, invitation: Path, host: str) -> None:
+    """
+    Have the server with this state directory invite a client, into a file.
+    """
     command = [sys.executable, "-m", "resip.cli.main", "invite", "--state", str(state)]
     printed = subprocess.run([*command, "--host", host], check=True, capture_output=True).stdout
     invitation.touch(mode=0o600)
     invitation.write_bytes(printed)
 
 
-def _wait_for(log: Path, pattern: str) -> re.Match[str]:
-    deadline = time.monotonic() + START_TIMEOUT
+def wait_for_line(log: Path, pattern: str, *, seconds: float = START_TIMEOUT) -> re.Match[str]:
+    """
+    Wait until a service has said something.
+
+    :raises RuntimeError: when it does not within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if (match := re.search(pattern, log.read_text())) is not None:
             return match
