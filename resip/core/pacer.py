@@ -47,6 +47,12 @@ class Pacer:
         """
         self._tokens -= units
 
+    def forgive(self) -> None:
+        """
+        What was spent beyond the available is not to be paid back.
+        """
+        self._tokens = max(0.0, self._tokens)
+
     def ready_at(self, *, wanted: float = 1) -> float:
         """
         When ``wanted`` units will be available, at most a full burst. Somebody waits for them:

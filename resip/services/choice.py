@@ -327,7 +327,12 @@ class CarrierChoice:
         if now - before.used_time > TRUSTED_AFTER:
             before.return_interval = FIRST_RETURN
         for other in self._others():
-            if self._can_probe and other.kind < current.kind:
+            if not self._can_probe or other.kind >= current.kind:
+                continue
+            if current.kind < before.kind and other.next_probe is not None:
+                # What was blocked with the way that is free again may be free as well.
+                other.next_probe = min(other.next_probe, now + FIRST_RETURN)
+            else:
                 other.next_probe = now + other.return_interval
 
     # Kinds and probes.

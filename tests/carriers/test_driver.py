@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.channels import Channel
-from resip.carriers.driver import BLOCKED_INTERVAL, FOLD_INTERVAL, SessionDriver
+from resip.carriers.driver import BLOCKED_INTERVAL, BULK_PACKETS, FOLD_INTERVAL, SessionDriver
+from resip.carriers.tcp_socket import MAX_HASTY_WRITE
 from resip.core import events
 from resip.core.errors import ResetCode
 from resip.core.types import Path
@@ -91,6 +92,34 @@ class TurnTests(DriverTestCase):
         self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
         self.reactor.advance(0)
         self.assertEqual(user.heard, [b"\x00", b"\x01", b"\x02"])
+
+    def test_bulk_is_folded_into_one_turn(self) -> None:
+        """
+        After a turn that sent many packets, even a packet that comes late waits for the others.
+        """
+        _, user = self.open()
+        self.pass_time(1)
+        self.session.packets += [b"bulk"] * BULK_PACKETS
+        self.driver.receive_datagrams([b"good"], PATH)
+        self.clock.advance(2 * FOLD_INTERVAL)
+        self.session.events.append(events.DataReceived(1, b"data"))
+        self.driver.receive_datagrams([b"good"], PATH)
+        self.assertEqual(user.heard, [])
+        self.reactor.advance(0)
+        self.assertEqual(user.heard, [b"data"])
+
+    def test_a_large_write_waits_for_the_turn(self) -> None:
+        """
+        It leaves together with what follows.
+        """
+        channel, _ = self.open()
+        self.pass_time(1)
+        data = bytes(MAX_HASTY_WRITE + 1)
+        self.session.room = len(data)
+        channel.write(data)
+        self.assertEqual(self.carrier.sent, [])
+        self.reactor.advance(0)
+        self.assertEqual(self.carrier.sent, [data])
 
     def test_forged_packets_cause_no_turn(self) -> None:
         """

@@ -30,6 +30,7 @@ from resip.core.types import Path
 from tests.tunnel.programs import MemoryTransport, eventually, the_reactor
 
 PACKET = b"good" + bytes(60_000)
+SMALL = b"good" + bytes(60)
 
 
 class SocketTests(TestCase):
@@ -99,6 +100,29 @@ class SocketTests(TestCase):
             await eventually(partial(self.count_writable, number))
         await eventually(lambda: len(self.received) == 6)
         self.assertEqual(set(self.received), {PACKET})
+
+    async def test_few_bytes_are_with_the_kernel_at_once(self) -> None:
+        """
+        A small packet does not wait for the reactor, and the path takes more.
+        """
+        (path,) = self.paths
+        self.writable.clear()
+        for _ in range(3):
+            self.near.send(path, [SMALL])
+            self.assertTrue(self.near.is_writable(path))
+            self.assertNotIn(self.transport, cast(Any, the_reactor()).getWriters())
+        await eventually(lambda: len(self.received) == 3)
+        self.assertEqual(self.writable, [])
+
+    async def test_few_bytes_stay_behind_many(self) -> None:
+        """
+        What waits for the socket goes first, in full.
+        """
+        (path,) = self.paths
+        self.near.send(path, [PACKET] * 40)
+        self.near.send(path, [SMALL])
+        await eventually(lambda: len(self.received) == 41)
+        self.assertEqual(self.received, [PACKET] * 40 + [SMALL])
 
     def count_writable(self, number: int) -> bool:
         """

@@ -45,6 +45,18 @@ class PacerTests(SynchronousTestCase):
         self.assertAlmostEqual(pacer.ready_at(), 1000.11)
         self.assertEqual(pacer.available(now=1000.05), 0)
 
+    def test_overspending_may_be_forgiven(self) -> None:
+        """
+        Then it is as if just all had been spent; what is left stays.
+        """
+        pacer = Pacer(rate=100, burst=10)
+        pacer.available(now=1000)
+        pacer.spend(1000)
+        pacer.forgive()
+        self.assertEqual(pacer.available(now=1000.03), 3)
+        pacer.forgive()
+        self.assertEqual(pacer.available(now=1000.03), 3)
+
     def test_more_than_a_burst_is_not_waited_for(self) -> None:
         """
         Somebody who wants more than a burst is called when the burst is there.

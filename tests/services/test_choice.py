@@ -270,6 +270,18 @@ class ReturnTests(ChoiceTestCase):
         self.assertEqual(self.probes_of_udp(80), [1, 3, 7, 15, 31, 51, 71])
         self.assertLess(MAX_RETURN, 30 - 3)
 
+    def test_step_by_step(self) -> None:
+        """
+        Where a way is free again a better one may be, too: it is probed soon.
+        """
+        self.settle_on_udp()
+        self.silence(UDP4)
+        self.open(WEB, WEB_PATH)
+        self.answer(WEB_PATH)
+        self.wait(40)
+        self.assertEqual(self.answer(TCP_PATH), [UsePath(TCP_PATH, Reason.BETTER, WEB_PATH)])
+        self.assertEqual(self.probes_of_udp(1.0), [1.0])
+
     def test_one_that_fails_again_waits_longer(self) -> None:
         """
         UDP that answers questions and carries nothing else does not pull traffic back and forth.

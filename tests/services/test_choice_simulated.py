@@ -78,6 +78,17 @@ class FailoverTests(SynchronousTestCase):
         self.network.carriers["udp"].is_down = True
         self.assertLess(self.run_until_used("tcp", limit=5), 2.5)
 
+    def test_a_thin_download(self) -> None:
+        """
+        So does whoever receives little, at whatever moment it stops.
+        """
+        for moment in (3.0, 3.4, 3.8):
+            self.begin(is_download=True, line=replace(LINE, rate=1e6))
+            self.network.run_for(moment)
+            self.network.carriers["udp"].is_down = True
+            self.network.run_for(3)
+            self.assertEqual(self.network.in_use, "tcp", f"stopped at {moment} s")
+
     def test_only_the_last_is_left(self) -> None:
         """
         UDP blocked and TCP not even dialled: the third kind carries it within two seconds.

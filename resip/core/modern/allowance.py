@@ -14,8 +14,10 @@ PACING_TICK = 0.002
 #: it would fill the queues on its way, and what is said meanwhile would wait behind them.
 UNPACED_RATE = 12.5e6
 #: Packets that a busy channel waits for where that is less than a tick, from some 50 Mbit/s on:
-#: a turn costs as much as dozens of packets.
+#: a turn costs as much as dozens of packets. From some 200 Mbit/s on it waits for this time of the
+#: rate, which no queue notices.
 LEAST_BURST = 16
+LEAST_BURST_TIME = 0.001
 
 #: Seconds that the pacer's times may be early, as sums of floats round; tokens are whole besides.
 _ROUNDING = 1e-6
@@ -67,17 +69,29 @@ class SendAllowance:
             return most
         self._pacer.rate = rate
         self._pacer.burst = max(2.0 * datagram_size, rate * PACING_TICK)
-        self._least_burst = min(self._pacer.burst, float(LEAST_BURST * datagram_size))
+        least = max(LEAST_BURST * datagram_size, min(rate * LEAST_BURST_TIME, most))
+        self._least_burst = min(self._pacer.burst, least)
         tokens = self._pacer.available(now=now)
-        is_fast = self._pacer.burst >= LEAST_BURST * datagram_size
+        is_fast = self._pacer.burst >= least
         self.is_short = is_fast and tokens + 1 + rate * _ROUNDING < self._least_burst
         return min(self._window - self._recovery.in_flight.bytes, tokens)
 
+    def start_path(self, *, is_reliable: bool) -> None:
+        """
+        Another path is in use, which owes nothing for what the one before took.
+
+        :param is_reliable: the carrier repeats what is lost.
+        """
+        self.is_reliable = is_reliable
+        self._pacer.forgive()
+
     def spend(self, size: int) -> None:
         """
-        ``size`` bytes left; more than were allowed are paid back by waiting.
+        ``size`` bytes left; more than were allowed are paid back by waiting, unless there was no
+        pace to keep.
         """
-        self._pacer.spend(size)
+        if self._is_paced:
+            self._pacer.spend(size)
 
     def ready_at(self, *, now: float) -> float | None:
         """

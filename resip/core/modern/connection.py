@@ -261,7 +261,7 @@ class Connection:
         state = self._current
         if state is not None and state.budget >= LEAST_BUDGET:
             times += [self.acks.due_time, self.outbound.pacing_time, self.outbound.copy_time]
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def handle_timer(self, *, now: float) -> bool:
         """
@@ -412,7 +412,7 @@ class Connection:
 
     def _path_changed(self, before: Path | None, *, now: float) -> None:
         path = self.path
-        self.outbound.is_reliable = path is not None and path.is_reliable
+        self.outbound.start_path(is_reliable=path is not None and path.is_reliable)
         is_known = before is not None and path is not None and before.carrier == path.carrier
         self.trace.path_updated(path, is_known=is_known, now=now)
         memory = self._memories.change(

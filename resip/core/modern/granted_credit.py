@@ -133,7 +133,7 @@ class GrantedCredit:
         is_said = self._connection.outbox.has_credit(self._source)
         times = [None if is_said else self._window.due_time]
         times += [channel.window.due_time for channel in self._owing.values()]
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def handle_timer(self, *, now: float) -> None:
         """

@@ -98,9 +98,13 @@ class Outbound:
         """
         return self._allowance.is_reliable
 
-    @is_reliable.setter
-    def is_reliable(self, is_reliable: bool) -> None:
-        self._allowance.is_reliable = is_reliable
+    def start_path(self, *, is_reliable: bool) -> None:
+        """
+        Packets take another path from now on.
+
+        :param is_reliable: the carrier repeats what is lost.
+        """
+        self._allowance.start_path(is_reliable=is_reliable)
 
     def wants_to_send(self, flow: Flow) -> None:
         """
@@ -156,20 +160,25 @@ class Outbound:
         self.pacing_time = None
         most = self.packet_limit * self.datagram_size
         budget = self._allowance.get(datagram_size=self.datagram_size, most=most, now=now)
-        self._queue_ending()
+        if self._ending:
+            self._queue_ending()
         if self._acks.due_time is not None and now >= self._acks.due_time:
             self._send_small(now=now, has_ack=True)
-        self._send_copies(now=now)
+        if self._copier.next_time is not None:
+            self._send_copies(now=now)
         budget = max(budget, self._probes * self.datagram_size)
-        excess = 0 if self._recovery.is_outage else URGENT_EXCESS
-        budget = self._serve(self._urgent, budget, excess, now=now)
-        if not self._allowance.is_short or self._probes:
+        if self._urgent:
+            excess = 0 if self._recovery.is_outage else URGENT_EXCESS
+            budget = self._serve(self._urgent, budget, excess, now=now)
+        if self._bulk and (self._probes or not self._allowance.is_short):
             budget = self._serve(self._bulk, budget, 0, now=now)
-        self._send_control(budget, now=now)
+        if self._outbox:
+            self._send_control(budget, now=now)
         budget = self._send_tails(budget, now=now)
         if self._probes:
             self._complete_probes(first, now=now)
-        self._send_padded(now=now)
+        if self._padded:
+            self._send_padded(now=now)
         self._note_limits(budget, now=now)
         if not self._plaintexts:
             return []

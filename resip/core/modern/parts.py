@@ -76,7 +76,7 @@ class Parts:
         When anything is due.
         """
         times = (self.connection.get_timer(), self.channels.get_timer())
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
 
 @dataclass(frozen=True, slots=True)

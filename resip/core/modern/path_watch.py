@@ -21,6 +21,10 @@ STREAM_PACKETS = 16
 STREAM_TIME = 1.0
 #: Seconds that such a stream may pause.
 STREAM_PAUSE = 0.05
+#: The same for a thinner one: fewer packets, and a longer pause. An answer to the question is one
+#: packet, so questions do not keep each other going.
+THIN_STREAM_PACKETS = 4
+THIN_STREAM_PAUSE = 0.5
 
 
 class PathWatch:
@@ -31,8 +35,10 @@ class PathWatch:
     """
 
     __slots__ = (
+        "_count_before",
         "_first_number",
-        "_is_doubted",
+        "_has_answered",
+        "_is_silent",
         "_owed_since",
         "_path",
         "_quiet_time",
@@ -44,12 +50,15 @@ class PathWatch:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self._path: Path | None = None
-        #: No answer came since the path came into use, or since it was called silent.
-        self._is_doubted = True
+        #: Since the path came into use, or since it was called silent.
+        self._has_answered = False
+        self._is_silent = False
         self._first_number = 0
         self._owed_since: float | None = None
         self._stream_start = 0.0
         self._stream_count = 0
+        #: Packets of the second before, which still make a stream.
+        self._count_before = 0
         self._quiet_time: float | None = None
 
     def on_path_changed(self, path: Path | None, *, next_number: int) -> None:
@@ -59,10 +68,10 @@ class PathWatch:
         :param next_number: of the first packet that will take it.
         """
         self._path = path
-        self._is_doubted = True
+        self._has_answered = self._is_silent = False
         self._first_number = next_number
         self._owed_since = self._quiet_time = None
-        self._stream_count = 0
+        self._stream_count = self._count_before = 0
 
     def on_sent(self, *, is_answer_owed: bool, now: float) -> None:
         """
@@ -83,19 +92,27 @@ class PathWatch:
         if newest < self._first_number:
             return
         self._owed_since = now if is_answer_owed else None
-        if self._is_doubted and self._path is not None:
-            self._is_doubted = False
+        self._is_silent = False
+        if not self._has_answered and self._path is not None:
+            self._has_answered = True
             self.events.append(PathAnswered(self._path))
 
     def on_received(self, count: int, *, now: float) -> None:
         """
         So many packets came.
         """
-        if now - self._stream_start > STREAM_TIME:
+        age = now - self._stream_start
+        if age > STREAM_TIME:
+            self._count_before = self._stream_count if age <= 2 * STREAM_TIME else 0
             self._stream_start, self._stream_count = now, 0
         self._stream_count += count
-        is_stream = self._stream_count >= STREAM_PACKETS
-        self._quiet_time = now + STREAM_PAUSE if is_stream else None
+        packets = max(self._stream_count, self._count_before)
+        if packets >= STREAM_PACKETS:
+            self._quiet_time = now + STREAM_PAUSE
+        elif packets >= THIN_STREAM_PACKETS:
+            self._quiet_time = now + THIN_STREAM_PAUSE
+        else:
+            self._quiet_time = None
 
     def get_timer(self, *, probe_timeout: float) -> float | None:
         """
@@ -113,16 +130,17 @@ class PathWatch:
         """
         silent_time = self._silent_time(probe_timeout)
         if silent_time is not None and now >= silent_time and self._path is not None:
-            self._is_doubted = True
+            self._has_answered = False
+            self._is_silent = True
             self.events.append(PathSilent(self._path))
         if self._quiet_time is None or now < self._quiet_time:
             return False
         self._quiet_time = None
-        self._stream_count = 0
+        self._stream_count = self._count_before = 0
         return self._owed_since is None
 
     def _silent_time(self, probe_timeout: float) -> float | None:
-        if self._owed_since is None or self._is_doubted or self._path is None:
+        if self._owed_since is None or self._is_silent or self._path is None:
             return None
         least = MIN_RELIABLE_SILENCE if self._path.is_reliable else MIN_SILENCE
         return self._owed_since + max(SILENT_TIMEOUTS * probe_timeout, least)

@@ -323,7 +323,7 @@ class PathSelector:
         When :meth:`handle_timer` and :meth:`get_challenges` have something to do.
         """
         timers = [state.get_timer() for state in self._states.values()]
-        return min((timer for timer in timers if timer is not None), default=None)
+        return min([timer for timer in timers if timer is not None], default=None)
 
     def handle_timer(self, *, now: float) -> bool:
         """

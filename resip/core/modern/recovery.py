@@ -100,7 +100,7 @@ class LossRecovery:
         """
         So many probe timeouts brought no answer that only probes should be sent.
         """
-        return self._timeout.is_outage(self.likely_loss)
+        return self._timeout.count > 0 and self._timeout.is_outage(self.likely_loss)
 
     @property
     def base_probe_timeout(self) -> float:

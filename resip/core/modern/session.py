@@ -210,7 +210,7 @@ class ModernSession:
         if self._liveness is not None:
             times.append(self._liveness.keep_alive_time(has_channels=bool(self.channel_count)))
             times.append(self._liveness.report_time())
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def handle_timer(self, *, now: float) -> None:
         """

@@ -93,7 +93,7 @@ class SidePaths:
         times = [self.probes.get_timer()]
         if self._selector is not None:
             times.append(self._selector.get_timer())
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def _add(
         self,

@@ -68,6 +68,8 @@ class Tails:
 
         :param loss: share of the packets that is lost. :param rtt: seconds.
         """
+        if loss < MIN_LOSS or not self._tails:
+            return None
         passes, spacing = passes_for(loss), _spacing(rtt)
         begun = [tail.begun_at for tail in self._tails.values() if tail.passes < passes]
         return min(begun) + spacing if begun else None
@@ -81,6 +83,8 @@ class Tails:
         :param count: most pieces. :param room: bytes that a packet has for a frame.
         :param loss: share of the packets that is lost. :param rtt: seconds.
         """
+        if loss < MIN_LOSS or not self._tails:
+            return None
         passes = passes_for(loss)
         for flow, tail in list(self._tails.items()):
             if not flow.stream.unacked_ranges(1):

@@ -9,7 +9,12 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.congestion.erasure_aware import ErasureAwareController
-from resip.core.modern.allowance import LEAST_BURST, UNPACED_RATE, SendAllowance
+from resip.core.modern.allowance import (
+    LEAST_BURST,
+    LEAST_BURST_TIME,
+    UNPACED_RATE,
+    SendAllowance,
+)
 from resip.core.modern.recovery import LossRecovery
 
 SIZE = 1472
@@ -89,6 +94,22 @@ class AllowanceTests(SynchronousTestCase):
             self.assertGreaterEqual(self.get() * 1.01, LEAST_BURST * SIZE)
             self.assertFalse(self.allowance.is_short)
 
+    def test_the_fastest_paths_get_whole_turns(self) -> None:
+        """
+        The faster the path, the more packets are waited for, but not for more than leave at once.
+        """
+        for rate, least in ((5e7, 5e7 * LEAST_BURST_TIME), (5e8, MOST)):
+            self.controller.rate = rate
+            self.now += 1
+            self.get()
+            while not self.allowance.is_short:
+                self.get()
+            ready = self.allowance.ready_at(now=self.now)
+            assert ready is not None
+            self.now = ready
+            self.assertGreaterEqual(self.get() * 1.01, least)
+            self.assertFalse(self.allowance.is_short)
+
     def test_a_small_window(self) -> None:
         """
         What the window leaves goes out, however little that is; the pace names no time.
@@ -110,3 +131,31 @@ class AllowanceTests(SynchronousTestCase):
         self.assertEqual(self.get(), MOST)
         self.assertEqual(self.get(), MOST)
         self.assertIsNone(self.allowance.ready_at(now=self.now))
+
+    def test_what_left_without_a_pace_is_not_paid_back(self) -> None:
+        """
+        A carrier that was left to itself took gigabytes; now its rate falls, and it is paced.
+        """
+        self.get()
+        self.allowance.is_reliable = True
+        self.controller.rate = 100 * UNPACED_RATE
+        for _ in range(10_000):
+            self.assertEqual(self.get(), MOST)
+        self.controller.rate = UNPACED_RATE / 2
+        self.get()
+        ready = self.allowance.ready_at(now=self.now)
+        assert ready is not None
+        self.assertLess(ready - self.now, 0.01)
+
+    def test_another_path_owes_nothing(self) -> None:
+        """
+        What one path took beyond its pace does not keep the next one waiting, which may be slow.
+        """
+        self.controller.rate = 1e7
+        self.get()
+        self.allowance.spend(1 << 20)
+        self.controller.rate = 1e4
+        self.allowance.start_path(is_reliable=False)
+        self.get()
+        self.now += SIZE / self.controller.rate
+        self.assertGreaterEqual(self.get(), SIZE - 1)

@@ -13,6 +13,9 @@ from resip.core.modern.path_watch import (
     SILENT_TIMEOUTS,
     STREAM_PACKETS,
     STREAM_PAUSE,
+    STREAM_TIME,
+    THIN_STREAM_PACKETS,
+    THIN_STREAM_PAUSE,
     PathWatch,
 )
 from resip.core.types import Path
@@ -75,6 +78,16 @@ class PathWatchTests(SynchronousTestCase):
         self.watch.on_acked(12, is_answer_owed=False, now=11.0)
         self.assertEqual(self.watch.events[2:], [PathAnswered(UDP)])
 
+    def test_a_path_that_never_answers(self) -> None:
+        """
+        It is called silent as well: whoever chose it may have trusted an earlier answer.
+        """
+        self.watch.on_path_changed(TCP, next_number=20)
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        self.advance(1.0 + MIN_RELIABLE_SILENCE)
+        self.advance(10.0)
+        self.assertEqual(self.watch.events[1:], [PathSilent(TCP)])
+
     def test_progress_is_no_silence(self) -> None:
         """
         A long queue of packets is acknowledged bit by bit.
@@ -108,6 +121,29 @@ class PathWatchTests(SynchronousTestCase):
         self.watch.on_received(STREAM_PACKETS, now=20.0)
         self.watch.on_sent(is_answer_owed=True, now=20.0)
         self.assertFalse(self.advance(20.0 + STREAM_PAUSE))
+
+    def test_a_stream_may_stop_at_any_packet(self) -> None:
+        """
+        Also at the first ones of a second: what came in the one before counts as well.
+        """
+        interval = STREAM_PAUSE / 2
+        now = 10.0
+        self.watch.on_received(STREAM_PACKETS, now=now)
+        for _ in range(int(3 * STREAM_TIME / interval)):
+            now += interval
+            self.watch.on_received(1, now=now)
+            self.assertEqual(self.watch.get_timer(probe_timeout=0.1), now + STREAM_PAUSE)
+
+    def test_a_thin_stream_that_stops(self) -> None:
+        """
+        It is asked after, later and once; so is one that went on for a moment after a question.
+        """
+        for start in (1.0, 2.0):
+            self.watch.on_received(THIN_STREAM_PACKETS, now=start)
+            self.assertFalse(self.advance(start + STREAM_PAUSE))
+            self.assertTrue(self.advance(start + THIN_STREAM_PAUSE))
+            self.watch.on_received(1, now=start + THIN_STREAM_PAUSE + 0.1)  # the answer
+            self.assertFalse(self.advance(start + 0.99))
 
     def test_few_packets_are_no_stream(self) -> None:
         """

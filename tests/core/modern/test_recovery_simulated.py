@@ -418,7 +418,7 @@ class SimulatedOutageTests(SynchronousTestCase):
         transfer = Transfer(20_000, LinkConditions(delay=0.025))
         since = self.cut(transfer, 5 * 3600.0)
         stats = transfer.recovery.stats
-        timeouts = 10 + 3600 / 2 + 4 * 3600 / 10
+        timeouts = 15 / 0.4 + 3585 / 2 + 4 * 3600 / 10
         self.assertLess(abs(stats.pto_count_total - timeouts), 15)
         self.assertLess(stats.packets_sent, 2 * timeouts + 2000)
         self.assertLessEqual(transfer.recovery.in_flight.packets, MAX_PROBES)
