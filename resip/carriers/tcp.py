@@ -26,7 +26,12 @@ from zope.interface import implementer
 
 from resip.carriers.framing import PREAMBLE_SIZE, BlockFraming, Framing
 from resip.carriers.interfaces import ReceivePackets
-from resip.carriers.tcp_socket import enlarge_calls, limit_unsent
+from resip.carriers.tcp_socket import (
+    MAX_HASTY_WRITE,
+    enlarge_calls,
+    limit_unsent,
+    write_at_once,
+)
 from resip.core.errors import ProtocolError
 from resip.core.types import Path
 
@@ -84,8 +89,13 @@ class TCPConnection(Protocol):
         Write packets. They are lost while the peer has not shown how it frames its own.
         """
         if self._framing is not None and packets:
-            self.transport.write(self._framing.wrap(packets))
-            self.is_writable = self.is_writable and not self._is_direct
+            data = self._framing.wrap(packets)
+            is_with_kernel = False
+            if len(data) <= MAX_HASTY_WRITE:
+                is_with_kernel = write_at_once(self.transport, data)
+            else:
+                self.transport.write(data)
+            self.is_writable = self.is_writable and (is_with_kernel or not self._is_direct)
 
     def connectionMade(self) -> None:
         """

@@ -10,18 +10,32 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import suppress
+from typing import Protocol
 
 from twisted.internet.tcp import Connection
 
 #: Bytes read and written by one call: some records.
 READ_SIZE = 256 * 1024
 WRITE_SIZE = 1024 * 1024
+#: Larger writes are left to the reactor's next turn: bulk gains nothing from haste.
+MAX_HASTY_WRITE = 16 * 1024
 #: Bytes that the kernel keeps unsent before a socket is not writable any more: 26 ms of 20 Mbit/s.
 #: What is on its way and not acknowledged does not count, so fast connections do not suffer.
 UNSENT_LIMIT = 64 * 1024
 
 # Linux's number, which Python's socket module does not name everywhere: tcp(7).
 TCP_NOTSENT_LOWAT = 25
+
+
+class Writable(Protocol):
+    """
+    What can be written to.
+    """
+
+    def write(self, data: bytes) -> None:
+        """
+        Queue bytes.
+        """
 
 
 def enlarge_calls(transport: object) -> None:
@@ -31,6 +45,28 @@ def enlarge_calls(transport: object) -> None:
     if isinstance(transport, Connection):
         transport.bufferSize = READ_SIZE
         transport.SEND_LIMIT = WRITE_SIZE
+
+
+def write_at_once(transport: Writable, data: bytes) -> bool:
+    """
+    Write, and give the kernel at once what it takes; returns whether that is everything.
+
+    Twisted's own write leaves everything to the reactor's next turn: somebody who waits for a
+    few bytes waits for all that this turn still does.
+    """
+    # Bytes that wait already go first; Twisted tells nobody else whether there are any.
+    if (
+        isinstance(transport, Connection)
+        and transport.connected
+        and not (transport.TLS or transport.disconnecting)
+        and not (transport.dataBuffer or transport._tempDataBuffer)
+    ):
+        sent = transport.writeSomeData(data)
+        if isinstance(sent, int) and sent > 0:  # else the reactor finds out what is wrong
+            data = data[sent:]
+    if data:
+        transport.write(data)
+    return not data
 
 
 def limit_unsent(transport: object) -> bool:

@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resip.carriers.channels import Channel
-from resip.carriers.tcp_socket import enlarge_calls
+from resip.carriers.tcp_socket import enlarge_calls, write_at_once
 from resip.core.errors import ResetCode
 
 #: Bytes that may arrive for a program that is gone before the far side is told so by a reset.
@@ -257,7 +257,7 @@ class StreamAttachment(TwistedProtocol):
         if self._transport is None:
             self._discard(channel, len(data))
             return
-        self._transport.write(data)
+        write_at_once(self._transport, data)
         if self._is_socket_full:
             self._unconsumed += len(data)
         else:

@@ -4,7 +4,6 @@ Tests of :mod:`resip.lab.pair`, with a toy session.
 
 from __future__ import annotations
 
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.events import (

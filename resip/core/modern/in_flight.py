@@ -181,6 +181,9 @@ class InFlight:
         """
         The same of those that somebody waits for: copies of what arrived left out.
         """
+        oldest = self._flying.oldest
+        if oldest is None or oldest.is_wanted:
+            return oldest
         return next((run for run in self._flying if run.is_wanted), None)
 
     @property

@@ -100,9 +100,9 @@ class PathState:
         """
         Whether the peer proved that it receives here, or at this host and is being asked (M-67).
         """
-        if self.validation is Validation.PENDING:
-            return self._is_same_host
-        return self.validation is Validation.VALIDATED
+        if self.validation is Validation.VALIDATED:
+            return True
+        return self._is_same_host and self.validation is Validation.PENDING
 
     @property
     def budget(self) -> int:
