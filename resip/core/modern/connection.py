@@ -404,7 +404,7 @@ class Connection:
         self._controller.datagram_size = self.outbound.datagram_size
         # To an address that is not validated: one packet at a time, within the budget (M-20).
         is_free = state.is_validated
-        self.outbound.packet_limit = limit if is_free else 1
+        self.outbound.burst.limit = limit if is_free else 1
         if not is_free:
             self.outbound.datagram_size = min(
                 self.outbound.datagram_size, max(LEAST_BUDGET, state.budget) - CHALLENGE_RESERVE

@@ -9,13 +9,13 @@ run of its own, or in a packet by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import cycle
 from math import ceil
 
 from resip.core.congestion.rate import RateController
 from resip.core.modern.acks import AckState
 from resip.core.modern.allowance import SendAllowance
+from resip.core.modern.burst import Burst
 from resip.core.modern.copies import Copier
 from resip.core.modern.flow import Flow
 from resip.core.modern.flow_control import SendCredit
@@ -25,7 +25,7 @@ from resip.core.modern.outbox import Outbox, RepeatedFrame
 from resip.core.modern.protection import HEADER_SIZE, TAG_SIZE, Sealer
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.redundancy import MAX_MESSAGE_SIZE
-from resip.core.modern.sent import Control, CopyGroup, SentRun, SentStream
+from resip.core.modern.sent import Control
 from resip.core.modern.tails import Tails
 
 #: Bytes that every packet costs beside its frames.
@@ -50,8 +50,8 @@ class Outbound:
     :ivar peer_id: the id that the peer chose, which its packets carry.
     :ivar datagram_size: bytes of the largest packet for now.
     :ivar session_credit: what the peer takes of all channels together.
+    :ivar burst: what leaves in one call.
     :ivar pacing_time: when the pacer lets the next burst go, ``None`` when it is not in the way.
-    :ivar packet_limit: packets handed out in one call.
     :ivar introduction: hears which acknowledgements arrived, until it is over.
     """
 
@@ -75,9 +75,7 @@ class Outbound:
         # Lists, since an empty deque takes three quarters of a kilobyte in every idle session.
         self._urgent: list[Flow] = []
         self._bulk: list[Flow] = []
-        self._plaintexts: list[bytes] = []
-        #: What of them asks for an acknowledgement.
-        self._runs: list[SentRun] = []
+        self.burst = Burst(recovery, self._allowance, overhead=PACKET_OVERHEAD, limit=BURST)
         self._probes = 0
         self._probe_size = 0
         self._ending: dict[Flow, None] = {}
@@ -88,7 +86,6 @@ class Outbound:
         self.datagram_size = BASE_DATAGRAM_SIZE
         self.session_credit = session_credit
         self.pacing_time: float | None = None
-        self.packet_limit = BURST
         self.introduction: Introduction | None = None
 
     @property
@@ -154,11 +151,10 @@ class Outbound:
         """
         The next packets, sealed, at most about :data:`BURST`.
         """
-        self._plaintexts = []
-        self._runs = []
+        self.burst.begin()
         first = self._recovery.next_number
         self.pacing_time = None
-        most = self.packet_limit * self.datagram_size
+        most = self.burst.limit * self.datagram_size
         budget = self._allowance.get(datagram_size=self.datagram_size, most=most, now=now)
         if self._ending:
             self._queue_ending()
@@ -180,9 +176,9 @@ class Outbound:
         if self._padded:
             self._send_padded(now=now)
         self._note_limits(budget, now=now)
-        if not self._plaintexts:
+        if not self.burst.plaintexts:
             return []
-        return self._sealer.seal(self.peer_id, self._plaintexts, first)
+        return self._sealer.seal(self.peer_id, self.burst.plaintexts, first)
 
     def _queue_ending(self) -> None:
         # An END that was lost falls due again without telling anybody.
@@ -195,7 +191,7 @@ class Outbound:
 
     def _note_limits(self, budget: int, *, now: float) -> None:
         is_idle = not self._bulk and not self._urgent
-        if self._is_full and not (is_idle and not self._outbox and not self._probes):
+        if self.burst.is_full and not (is_idle and not self._outbox and not self._probes):
             self.pacing_time = now
             return
         if is_idle and budget > 0:
@@ -218,21 +214,21 @@ class Outbound:
 
         :param first: number of the first packet in this call.
         """
-        if not self._runs:
+        if not self.burst.runs:
             self._outbox.say_once(PING_FRAME)
             self._send_small(now=now)
-        self._probes -= sum(run.count for run in self._runs)
+        self._probes -= sum(run.count for run in self.burst.runs)
         room = self._probe_size - PACKET_OVERHEAD
-        for run in cycle(tuple(self._runs)):
-            count = min(run.count, self._probes, self.packet_limit - len(self._plaintexts))
+        for run in cycle(tuple(self.burst.runs)):
+            count = min(run.count, self._probes, self.burst.room)
             if count <= 0:
                 break
             self._probes -= count
             at = run.first - first
-            frames = self._plaintexts[at : at + count]
+            frames = self.burst.plaintexts[at : at + count]
             if run.stream is None:  # no data could follow the padding
                 frames = [frame.ljust(room, b"\0") for frame in frames]
-            self._record(
+            self.burst.add(
                 frames,
                 stream=run.stream,
                 offset=run.offset,
@@ -250,7 +246,7 @@ class Outbound:
         Control frames that nothing took along: beyond the window, since they are few and others
         wait for them, but in an outage only as probes.
         """
-        while self._outbox and not self._is_full:
+        while self._outbox and not self.burst.is_full:
             if self._recovery.is_outage and budget <= 0:
                 return
             spent = self._send_small(now=now)
@@ -261,16 +257,12 @@ class Outbound:
     def _send_padded(self, *, now: float) -> None:
         for plaintext, control in self._padded:
             owners = [] if control is None else [control]
-            self._record([plaintext], owners=owners, is_probe=True, now=now)
+            self.burst.add([plaintext], owners=owners, is_probe=True, now=now)
         self._padded.clear()
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._plaintexts) >= self.packet_limit
 
     def _serve(self, queue: list[Flow], budget: int, excess: int, *, now: float) -> int:
         for _ in range(len(queue)):
-            if budget + excess <= 0 or self._is_full:
+            if budget + excess <= 0 or self.burst.is_full:
                 break
             flow = queue.pop(0)
             budget -= self._send_flow(flow, budget + excess, now=now)
@@ -278,7 +270,7 @@ class Outbound:
                 self._bulk.append(flow)
             else:
                 flow.is_queued = False
-        if queue is self._bulk and queue and budget > 0 and not self._is_full:
+        if queue is self._bulk and queue and budget > 0 and not self.burst.is_full:
             return self._serve(queue, budget, 0, now=now)
         return budget
 
@@ -286,7 +278,7 @@ class Outbound:
         """
         Up to a quantum of one channel's packets; returns the bytes that they take.
         """
-        before = len(self._plaintexts)
+        before = len(self.burst.plaintexts)
         spent = 0
         is_small = flow.stream.unsent <= MAX_MESSAGE_SIZE
         has_more = self._outbox or self._acks.is_waiting
@@ -294,15 +286,17 @@ class Outbound:
             spent += self._send_small(now=now, flow=flow)
         step = self.datagram_size - PACKET_OVERHEAD - stream_header(flow.channel_id)[1].size
         is_alone = not self._bulk and not self._urgent
-        end = min(before + (BURST if is_alone else QUANTUM), self.packet_limit)
-        while spent < budget and len(self._plaintexts) < end:
-            left = end - len(self._plaintexts)
+        end = min(before + (BURST if is_alone else QUANTUM), self.burst.limit)
+        while spent < budget and len(self.burst.plaintexts) < end:
+            left = end - len(self.burst.plaintexts)
             count = max(1, min(left, (budget - spent) // self.datagram_size))
             offset, pieces = self._cut(flow, count, step)
             if not pieces:
                 break
             frames = stream_frames(flow.channel_id, offset, pieces)
-            spent += self._record(frames, stream=flow.stream, offset=offset, pieces=pieces, now=now)
+            spent += self.burst.add(
+                frames, stream=flow.stream, offset=offset, pieces=pieces, now=now
+            )
             self._tails.on_sent(flow, now=now)
         return spent
 
@@ -314,8 +308,8 @@ class Outbound:
         if self._bulk or self._urgent or self.is_reliable or recovery.is_outage:
             return budget
         loss, room = self._recovery.likely_loss, self.datagram_size - PACKET_OVERHEAD
-        while budget > 0 and not self._is_full:
-            left = self.packet_limit - len(self._plaintexts)
+        while budget > 0 and not self.burst.is_full:
+            left = self.burst.room
             count = min(left, ceil(budget / self.datagram_size))
             due = self._tails.take(count, room, loss=loss, rtt=rtt, now=now)
             if due is None:
@@ -323,7 +317,7 @@ class Outbound:
             flow, offset, pieces = due
             frames = stream_frames(flow.channel_id, offset, pieces)
             stream = flow.stream
-            budget -= self._record(frames, stream=stream, offset=offset, pieces=pieces, now=now)
+            budget -= self.burst.add(frames, stream=stream, offset=offset, pieces=pieces, now=now)
         return budget
 
     def _cut(self, flow: Flow, count: int, step: int) -> tuple[int, list[bytes]]:
@@ -383,7 +377,7 @@ class Outbound:
             )
         if group is None:
             self._tails.on_sent(flow, now=now)
-        return self._record(
+        return self.burst.add(
             [b"".join([*frames, *control, data])],
             stream=flow.stream,
             offset=offset,
@@ -409,14 +403,14 @@ class Outbound:
         if not whole:
             return 0
         owners = self._with_introduction(frames, owners)
-        return self._record([whole], owners=owners, group=group, asks=bool(control), now=now)
+        return self.burst.add([whole], owners=owners, group=group, asks=bool(control), now=now)
 
     def _send_copies(self, *, now: float) -> None:
-        limit = self.packet_limit - len(self._plaintexts)
+        limit = self.burst.room
         for packet in self._copier.take_due(limit=limit, now=now):
             if len(packet.plaintext) + PACKET_OVERHEAD > self.datagram_size:
                 continue  # more than the path may be sent now
-            self._record(
+            self.burst.add(
                 [packet.plaintext],
                 stream=packet.stream,
                 offset=packet.offset,
@@ -447,48 +441,6 @@ class Outbound:
         :param peer_id: the id for the other path.
         """
         number = self._recovery.next_number
-        self._plaintexts = []
-        self._record([frame], asks=False, is_probe=True, now=now)
+        self.burst.begin()
+        self.burst.add([frame], asks=False, is_probe=True, now=now)
         return self._sealer.seal(self.peer_id if peer_id is None else peer_id, [frame], number)[0]
-
-    def _record(
-        self,
-        frames: list[bytes],
-        *,
-        stream: SentStream | None = None,
-        offset: int = 0,
-        pieces: list[bytes] | None = None,
-        step: int = 0,
-        length: int = 0,
-        owners: Sequence[Control] = (),
-        group: CopyGroup | None = None,
-        asks: bool = True,
-        is_probe: bool = False,
-        now: float,
-    ) -> int:
-        if pieces:
-            step = len(pieces[0])
-            length = (len(pieces) - 1) * step + len(pieces[-1])
-        first = self._recovery.next_number
-        run = SentRun(
-            first=first,
-            end=first + len(frames),
-            time=now,
-            size=len(frames[0]) + PACKET_OVERHEAD,
-            last_size=len(frames[-1]) + PACKET_OVERHEAD,
-            stream=stream,
-            offset=offset,
-            step=step or length,
-            length=length,
-            controls=owners,
-            group=group,
-            asks=asks,
-            is_probe=is_probe,
-        )
-        self._plaintexts += frames
-        self._recovery.on_sent(run, now=now)
-        if not asks:
-            return 0  # acknowledgements are neither paced nor counted
-        self._runs.append(run)
-        self._allowance.spend(run.wire_bytes)
-        return run.wire_bytes
