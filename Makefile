@@ -6,8 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
+TRIAL := $(BIN)/coverage run --parallel-mode -m twisted.trial --temp-directory=_trial_temp
+# Each package and module of tests but tests.core.modern.
+OTHER_TESTS := $(subst /,.,$(filter-out tests/core tests/core/modern, \
+	$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py tests/core/*/__init__.py)) \
+	$(patsubst %.py,%,$(wildcard tests/test_*.py tests/core/test_*.py))))
 
-.PHONY: help demo test lint types unit docs bench install clean
+.PHONY: help demo test lint types unit unit-sessions unit-others docs bench install clean
 
 help:
 	@echo "make demo     a server, a client and a file through a link that loses 30 %"
@@ -44,11 +49,19 @@ lint: $(TOOLS)
 types: $(TOOLS)
 	$(BIN)/mypy
 
+# Simulated sessions take as long as all else together: two halves, side by side.
 unit: $(TOOLS)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m twisted.trial --temp-directory=_trial_temp tests
+	$(MAKE) --jobs=2 unit-sessions unit-others
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/python -m bench.core --check
+
+unit-sessions: $(TOOLS)
+	$(TRIAL)-sessions tests.core.modern
+
+unit-others: $(TOOLS)
+	$(TRIAL)-others $(OTHER_TESTS)
 
 docs: $(TOOLS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
