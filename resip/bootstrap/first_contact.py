@@ -23,6 +23,7 @@ from resip.bootstrap.pinning import (
     PresentedChain,
     certificate_fingerprint,
 )
+from resip.carriers.failures import own_failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class _HandshakeWatch(Protocol):
         if self._is_done:
             self.finished.callback(None)
         else:
-            self.finished.errback(reason)
+            self.finished.errback(own_failure(reason))
 
     def _abort(self) -> None:
         if self.transport is not None:

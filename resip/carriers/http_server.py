@@ -67,6 +67,7 @@ class HTTPServerLink(HTTPTransport):
         self._waiting: deque[Any] = deque()
         self._current: Any = None
         self._is_paused = False
+        self._is_flushing = False
         self._number = 0
         self._sent = 0
         self._ages: dict[Any, IDelayedCall] = {}
@@ -110,8 +111,14 @@ class HTTPServerLink(HTTPTransport):
     # Called by what both sides have in common.
 
     def _flush(self) -> None:
-        while not self._is_over and self._advance():
-            pass
+        if self._is_flushing:
+            return  # writing may pause or end a response, and so come here again
+        self._is_flushing = True
+        try:
+            while not self._is_over and self._advance():
+                pass
+        finally:
+            self._is_flushing = False
         if self._is_ending and not self._unsent and not self._is_over:
             for request in list(self._ages):
                 self._finish(request)
@@ -139,14 +146,15 @@ class HTTPServerLink(HTTPTransport):
             if not self._waiting or not (self._unsent or is_first or not self._is_short):
                 return False
             self._begin(self._waiting.popleft())
+        request = self._current
         limit = MAX_SHORT_RESPONSE_SIZE if self._is_short else MAX_RESPONSE_SIZE
         piece = bytes(self._unsent[: limit - self._sent])
         if piece:
             del self._unsent[: len(piece)]
             self._sent += len(piece)
-            self._current.write(piece)
-        if self._is_short or self._sent >= limit:
-            self._finish(self._current)
+            request.write(piece)
+        if request is self._current and (self._is_short or self._sent >= limit):
+            self._finish(request)
         return bool(self._unsent)
 
     def _begin(self, request: Any) -> None:

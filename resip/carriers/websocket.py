@@ -40,6 +40,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 from zope.interface import implementer
 
+from resip.carriers.failures import own_failure
 from resip.carriers.tcp import TCPCarrier, TCPConnection
 from resip.carriers.web import CARRIER_PATH, SessionCookie, WebAddress, shorten_queue
 from resip.core.types import Path
@@ -277,7 +278,7 @@ class ClientWebSocket(WebSocketTransport):
             return
         self._cancel_timer()
         if not self.opened.called:
-            self.opened.errback(reason)
+            self.opened.errback(own_failure(reason))
 
     def _handle(self, event: Event) -> None:
         match event:
