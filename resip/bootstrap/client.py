@@ -7,8 +7,9 @@ alone), unpacks nothing, keeps no cookie, and takes an IPv6 address for a host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
@@ -77,6 +78,7 @@ class BootstrapClient:
 
     :param reactor: connects, resolves names and keeps time.
     :param invitation: whom to ask, with which key.
+    :param others: the same, at other places of the server; they take turns.
     :param make_endpoint: how to connect; directly unless given.
     :param agent_factory: makes the HTTP agent that verifies by the given policy; replaced where
         requests take another way than TCP.
@@ -87,12 +89,17 @@ class BootstrapClient:
         reactor: Any,
         invitation: Invitation,
         *,
+        others: Sequence[Invitation] = (),
         make_endpoint: EndpointFactory | None = None,
         agent_factory: Callable[[PinnedVerifier], IAgent] | None = None,
     ) -> None:
         self._reactor = reactor
         self._make_endpoint = make_endpoint or self._direct_endpoint
         self._invitation = invitation
+        places = (invitation, *others)
+        self._ways = len(places)
+        self._next_place = cycle(places)
+        self._authorities = " or ".join(place.authority for place in places)
         self._agent_factory = agent_factory or self._make_agent
 
     @property
@@ -141,7 +148,7 @@ class BootstrapClient:
             return handshake.finish(reply.body)
         except HandshakeError as problem:
             raise PinMismatch(
-                f"what answers at {self._invitation.authority} does not have the key of the server "
+                f"what answers at {self._authorities} does not have the key of the server "
                 f"that the invitation is for ({problem}): somebody may be in between; try "
                 "another network, or ask whoever runs the server for a new invitation"
             ) from problem
@@ -162,35 +169,39 @@ class BootstrapClient:
         is_repeatable: bool = True,
     ) -> _Reply:
         def attempt() -> Deferred[_Reply]:
-            verifier = PinnedVerifier(self._invitation)
-            return Deferred.fromCoroutine(self._exchange(verifier, method, path, headers, body))
+            place = next(self._next_place)
+            return Deferred.fromCoroutine(self._exchange(place, method, path, headers, body))
 
-        exchange = ParallelAttempts(self._reactor, attempt).run() if is_repeatable else attempt()
-        reply = await within_deadline(exchange, self._reactor, self._invitation.authority)
+        if is_repeatable:
+            exchange = ParallelAttempts(self._reactor, attempt, ways=self._ways).run()
+        else:
+            exchange = attempt()
+        reply = await within_deadline(exchange, self._reactor, self._authorities)
         if reply.status != 200:
             self._raise_refusal(reply)
         return reply
 
     async def _exchange(
         self,
-        verifier: PinnedVerifier,
+        place: Invitation,
         method: str,
         path: str,
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> _Reply:
+        verifier = PinnedVerifier(place)
         raw_headers = {"User-Agent": [f"{PRODUCT_PREFIX}{__version__}"]}
         raw_headers.update((name, [value]) for name, value in headers.items())
         try:
             response = await self._agent_factory(verifier).request(
                 method.encode("ascii"),
-                f"https://{self._invitation.authority}{path}".encode("ascii"),
+                f"https://{place.authority}{path}".encode("ascii"),
                 Headers(raw_headers),
                 None if body is None else BytesProducer(body),
             )
-            content = await read_body(response, self._invitation.authority)
+            content = await read_body(response, place.authority)
         except Exception as problem:
-            raise explain(problem, verifier, self._invitation.authority) from problem
+            raise explain(problem, verifier, place.authority) from problem
         return _Reply(
             status=response.code,
             body=content,
@@ -208,7 +219,7 @@ class BootstrapClient:
         return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
 
     def _raise_refusal(self, reply: _Reply) -> NoReturn:
-        at = self._invitation.authority
+        at = self._authorities
         code, text = parse_error(reply.body) or ("", "")
         if reply.status == 429:
             wait = _parse_retry_after(reply.retry_after)

@@ -45,6 +45,14 @@ class Unreachable(BootstrapError):
     is_retryable = True
 
 
+class LoginNeeded(BootstrapError):
+    """
+    The network lets nobody through before he has logged in.
+    """
+
+    is_retryable = True
+
+
 class PinMismatch(BootstrapError):
     """
     The certificate is not the one that the invitation names: another server, or an attacker.

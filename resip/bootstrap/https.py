@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from resip.bootstrap.errors import BootstrapError, NotAResipServer, Unreachable
 from resip.bootstrap.pinning import ChainVerifier
+from resip.carriers.failures import own_failure
 from resip.carriers.proxy import ProxyRefusal
 
 #: Seconds until a connection must stand, tried on every address of the host.
@@ -99,7 +100,7 @@ class _BodyReader(Protocol):
         if isinstance(reason.value, ResponseDone | PotentialDataLoss):
             self.finished.callback(bytes(self._body))
         else:
-            self.finished.errback(reason)
+            self.finished.errback(own_failure(reason))
 
     def _close(self) -> None:
         if self.transport is not None:
@@ -113,10 +114,15 @@ class ParallelAttempts(Generic[_T]):
     For requests that may arrive more than once.
 
     :param attempt: makes the request.
+    :param ways: attempts in a row that go to different places. A failure then only says something
+        of one place: the next is tried at once.
     """
 
-    def __init__(self, clock: IReactorTime, attempt: Callable[[], Deferred[_T]]) -> None:
+    def __init__(
+        self, clock: IReactorTime, attempt: Callable[[], Deferred[_T]], *, ways: int = 1
+    ) -> None:
         self._attempt = attempt
+        self._ways = ways
         self._running: list[Deferred[_T]] = []
         self._made = 0
         self._is_over = False
@@ -135,7 +141,7 @@ class ParallelAttempts(Generic[_T]):
         return self._result
 
     def _begin(self) -> None:
-        if self._made == MAX_ATTEMPTS:
+        if self._made >= max(MAX_ATTEMPTS, self._ways):
             self._repetition.stop()
             return
         self._made += 1
@@ -153,7 +159,9 @@ class ParallelAttempts(Generic[_T]):
         if self._is_over:
             return
         self._running.remove(attempt)
-        if not self._running or failure.check(Unreachable) is None:
+        if self._made < self._ways:
+            self._begin()
+        elif not self._running or (self._ways == 1 and failure.check(Unreachable) is None):
             self._stop()
             self._result.errback(failure)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from resip.bootstrap.credentials import (
@@ -121,6 +121,19 @@ class Invitation:
         ``host:port`` of the session API, with brackets around an IPv6 address; for messages.
         """
         return f"{bracketed(self.host)}:{self.https_port}"
+
+    def at(self, other: Invitation) -> Invitation:
+        """
+        The key of this invitation, at the place that another one for the same server names.
+
+        :raises InvitationError: when the other one is for another server.
+        """
+        if (other.pin, other.server_key) != (self.pin, self.server_key):
+            raise InvitationError(
+                f"{other.authority} is another server than {self.authority}: a client uses one "
+                "server, at several addresses if need be; start another client for the other"
+            )
+        return replace(self, host=other.host, https_port=other.https_port, port=other.port)
 
     def to_text(self) -> str:
         """

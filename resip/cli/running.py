@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from resip.cli.terminal import Terminal
 from resip.services.clock import use_monotonic_time
+from resip.services.memory import keep_freed_memory
 
 _T = TypeVar("_T")
 
@@ -31,6 +32,7 @@ def run_to_end(work: Callable[[Any], Coroutine[Any, Any, _T]], terminal: Termina
         [cast(ILogObserver, terminal.observe)], redirectStandardIO=False
     )
     use_monotonic_time(reactor)
+    keep_freed_memory()
     run = _Run(reactor, work)
     reactor.callWhenRunning(run.start)
     reactor.addSystemEventTrigger("before", "shutdown", run.stop)

@@ -13,12 +13,12 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from resip.bootstrap.client import BootstrapClient
-from resip.bootstrap.errors import BootstrapError, KeyRefused, RateLimited
+from resip.bootstrap.errors import BootstrapError, KeyRefused, LoginNeeded, RateLimited
 from resip.bootstrap.invitation import Invitation
+from resip.bootstrap.portal import find_login_page
 from resip.carriers.driver import SessionDriver
 from resip.carriers.framing import Framing, PrefixFraming
 from resip.carriers.opener import SessionOpener
@@ -30,6 +30,7 @@ from resip.services.hello import NOT_THE_SERVER
 from resip.services.link_kinds import AUTO, Destination, LinkKind, link_kinds_for
 from resip.services.links import Link
 from resip.services.qlog import trace_maker
+from resip.services.retry import Pause
 from resip.services.selection import CarrierSelection
 from resip.services.starters import ClassicStarter, ModernStarter, NewSession, Starter
 from resip.tunnel.listener import ForwardService
@@ -42,6 +43,8 @@ MAX_RETRY = 10.0
 HOPELESS_RETRY = 60.0
 #: Seconds between handshakes that only ask whether the server was started anew.
 QUESTION_INTERVAL = 60.0
+#: Seconds between questions whether the network wants a login first.
+LOGIN_INTERVAL = 20.0
 PROGRAM = "resip-client"
 
 _LOST_BY_RESTART = "the server was started anew and has lost session {session_id}; starting another"
@@ -53,6 +56,7 @@ class ClientConfiguration:
     What the user decides.
 
     :ivar invitation: whose server, with which key.
+    :ivar others: the same, with other hosts and ports of this server.
     :ivar forwards: where to listen and where that leads.
     :ivar carrier: one of :data:`resip.services.link_kinds.CARRIER_NAMES`.
     :ivar compress: ask for compressed channels.
@@ -63,6 +67,7 @@ class ClientConfiguration:
     """
 
     invitation: Invitation
+    others: Sequence[Invitation] = ()
     forwards: Sequence[Forward] = ()
     carrier: str = AUTO
     compress: bool = False
@@ -99,7 +104,9 @@ class ClientService(MultiService):
         self._starter = self._make_starter(random_bytes)
         self._opener = SessionOpener(resolves_names=self._starter.resolves_names)
         self._server_run: int | None = None
-        self._next_question = float("-inf")
+        self._next_question = self._next_login_question = float("-inf")
+        self._login_page: str | None = None
+        self._pause = Pause(reactor)
         self._driver: SessionDriver | None = None
         self._selection: CarrierSelection | None = None
         self._task: Deferred[None] | None = None
@@ -128,9 +135,13 @@ class ClientService(MultiService):
         return None if self._driver is None else self._driver.session.path
 
     def _make_bootstrap(self) -> BootstrapClient:
-        invitation, proxy = self._configuration.invitation, self._configuration.proxy
-        make_endpoint = None if proxy is None else through_proxy(self._reactor, proxy)
-        return BootstrapClient(self._reactor, invitation, make_endpoint=make_endpoint)
+        configuration, proxy = self._configuration, self._configuration.proxy
+        return BootstrapClient(
+            self._reactor,
+            configuration.invitation,
+            others=configuration.others,
+            make_endpoint=None if proxy is None else through_proxy(self._reactor, proxy),
+        )
 
     def _make_starter(self, random_bytes: RandomBytes) -> Starter:
         bootstrap, clocks = self._bootstrap, self._clocks
@@ -147,10 +158,10 @@ class ClientService(MultiService):
         )
 
     def _make_hello_links(self) -> list[Link]:
-        destination = replace(self._destination(PrefixFraming), is_quiet=True)
+        destination = self._destination(PrefixFraming, is_quiet=True)
         # Where HTTPS gets through, the handshake itself does.
         kinds = [kind for kind in self._link_kinds(can_probe=True) if not kind.needs_https]
-        return [kind.make(destination) for kind in kinds]
+        return [kind.link_to(destination) for kind in kinds]
 
     def _link_kinds(self, *, can_probe: bool) -> tuple[LinkKind, ...]:
         configuration = self._configuration
@@ -195,6 +206,7 @@ class ClientService(MultiService):
         Something changed outside: look the server up again, dial again, and ask by every way
         at once.
         """
+        self._pause.end()
         if self._driver is not None:
             self._driver.retry()
         if self._selection is not None:
@@ -226,13 +238,30 @@ class ClientService(MultiService):
             except BootstrapError as error:
                 if not self.running:
                     return
-                self._report_trouble(error)
-                await deferLater(self._reactor, _retry_delay(error, delay))
+                trouble = await self._look_behind(error)
+                self._report_trouble(trouble)
+                await self._pause.begin(_retry_delay(trouble, delay))
                 delay = min(2 * delay, MAX_RETRY)
             else:
                 self._told.clear()
                 self._use(new)
                 return
+
+    async def _look_behind(self, error: BootstrapError) -> BootstrapError:
+        # Where a network wants a login, everything looks like a server that is down or is another.
+        now, host = self._clocks.monotonic(), self._configuration.invitation.host
+        is_strange = isinstance(error, NOT_THE_SERVER) and self._configuration.proxy is None
+        if not is_strange:
+            return error
+        if now >= self._next_login_question:
+            self._next_login_question = now + LOGIN_INTERVAL
+            self._login_page = await find_login_page(self._reactor, host)
+        if self._login_page is None:
+            return error
+        return LoginNeeded(
+            f"this network seems to want a login first: it answers in the name of {host} and leads "
+            f"to {self._login_page}; open that in a browser and log in"
+        )
 
     def _report_trouble(self, error: BootstrapError) -> None:
         if error.is_retryable:
@@ -282,17 +311,24 @@ class ClientService(MultiService):
             now=self._clocks.monotonic,
         )
 
-    def _destination(self, make_framing: Callable[[], Framing]) -> Destination:
-        invitation = self._configuration.invitation
-        return Destination(
-            self._reactor,
-            invitation.host,
-            invitation.port,
-            make_framing,
-            invitation,
-            proxy=self._configuration.proxy,
-            http_port=self._configuration.http_port,
+    def _destination(
+        self, make_framing: Callable[[], Framing], *, is_quiet: bool = False
+    ) -> Destination:
+        configuration = self._configuration
+        first, *others = (
+            Destination(
+                self._reactor,
+                place.host,
+                place.port,
+                make_framing,
+                place,
+                is_quiet=is_quiet,
+                proxy=configuration.proxy,
+                http_port=configuration.http_port,
+            )
+            for place in (configuration.invitation, *configuration.others)
         )
+        return replace(first, others=tuple(others))
 
     def _report_path(self, path: Path | None) -> None:
         if path is None:
@@ -326,7 +362,7 @@ class ClientService(MultiService):
             await self._connect()
             return
         except BootstrapError as error:
-            self._report_trouble(error)
+            self._report_trouble(await self._look_behind(error))
             if self._configuration.http_port is not None and isinstance(error, NOT_THE_SERVER):
                 await self._ask_in_packets()
             return

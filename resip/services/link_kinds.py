@@ -14,6 +14,7 @@ from resip.carriers.framing import Framing
 from resip.carriers.proxy import EndpointFactory, Proxy, through_proxy
 from resip.carriers.web import WebAddress
 from resip.services.https_links import HTTPLink, WebSocketLink, direct_endpoint, pinned_dial
+from resip.services.link_group import LinkGroup
 from resip.services.links import Link, TCPLink, UDPLink
 
 
@@ -28,6 +29,7 @@ class Destination:
     :ivar is_quiet: somebody else tells the user that the host has no address.
     :ivar proxy: by which the kinds over HTTPS and HTTP go.
     :ivar http_port: where the server takes plain HTTP; ``None`` where it does not.
+    :ivar others: where the same server is to be found as well.
     """
 
     reactor: Any
@@ -38,6 +40,7 @@ class Destination:
     is_quiet: bool = False
     proxy: Proxy | None = None
     http_port: int | None = None
+    others: tuple[Destination, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class LinkKind:
 
     :ivar name: what ``--carrier`` calls it.
     :ivar head_start: seconds in which better kinds may answer before this one is tried, too.
-    :ivar make: a link of this kind.
+    :ivar make: a link of this kind to one place; see :meth:`link_to`.
     :ivar needs_https: for servers that have an HTTPS port, and for the modern dialect only.
     :ivar needs_http: the same for a port for plain HTTP.
     """
@@ -57,6 +60,13 @@ class LinkKind:
     make: Callable[[Destination], Link]
     needs_https: bool = False
     needs_http: bool = False
+
+    def link_to(self, destination: Destination) -> Link:
+        """
+        A link of this kind to all places of a server.
+        """
+        links = [self.make(each) for each in (destination, *destination.others)]
+        return LinkGroup(destination.reactor, links) if destination.others else links[0]
 
 
 def _make_udp_link(destination: Destination) -> Link:

@@ -13,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from resip.bootstrap.errors import StateError
@@ -23,6 +25,39 @@ from resip.bootstrap.state import StateDirectory
 RUN_FOLDER = "run"
 #: twistd would turn its log over at this signal; its log files turn over by size anyway.
 SIGNAL = signal.SIGUSR1
+
+
+class Pause:
+    """
+    A wait that "try now" cuts short.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._call: IDelayedCall | None = None
+        self._over: Deferred[None] | None = None
+
+    def begin(self, seconds: float) -> Deferred[None]:
+        """
+        Fires after so many seconds, or at :meth:`end`.
+        """
+        self._call = self._clock.callLater(seconds, self.end)
+        self._over = Deferred(lambda _: self._forget())
+        return self._over
+
+    def end(self) -> None:
+        """
+        Do not wait any longer, if anybody does.
+        """
+        over = self._over
+        self._forget()
+        if over is not None:
+            over.callback(None)
+
+    def _forget(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = self._over = None
 
 
 class RetrySignal(Service):

@@ -206,7 +206,7 @@ class CarrierSelection:
             return
         match action:
             case StartKind(kind):
-                link = self._links[kind] = self._kinds[kind].make(self._destination)
+                link = self._links[kind] = self._kinds[kind].link_to(self._destination)
                 link.start(_KindUser(self, kind))
             case RenewKind(kind):
                 self._links[kind].renew()

@@ -17,6 +17,7 @@ from resip.core.errors import ResipError
 from resip.services.client import ClientConfiguration, ClientService
 from resip.services.clock import use_monotonic_time
 from resip.services.link_kinds import AUTO, CARRIER_NAMES, MODERN_CARRIERS
+from resip.services.memory import keep_freed_memory
 from resip.services.network import NetworkWatcher
 from resip.services.retry import RetrySignal
 from resip.taps.options import Setting, SettingsOptions
@@ -40,7 +41,12 @@ class Options(SettingsOptions):
     )
 
     settings: ClassVar = (
-        Setting("server", "name given to 'resip join', or a file that holds the invitation"),
+        Setting(
+            "server",
+            "name given to 'resip join', or a file that holds the invitation; repeatable, for "
+            "several addresses of one server",
+            is_repeatable=True,
+        ),
         Setting("state", "directory of the joined servers"),
         Setting(
             "forward",
@@ -86,7 +92,11 @@ class Options(SettingsOptions):
         self._check_http_port()
         try:
             self.state = state_directory(self["state"])
-            self.invitation = find_invitation(self["server"], self.state)
+            first, *others = self["server"] or [None]
+            self.invitation = find_invitation(first, self.state)
+            self.others = [
+                self.invitation.at(find_invitation(other, self.state)) for other in others
+            ]
             self.proxy = self._find_proxy()
         except ResipError as error:
             raise usage.UsageError(str(error)) from None
@@ -124,8 +134,10 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    keep_freed_memory()
     configuration = ClientConfiguration(
         invitation=options.invitation,
+        others=options.others,
         forwards=options.forwards,
         carrier=options["carrier"],
         compress=options["compress"],

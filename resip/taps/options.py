@@ -19,7 +19,8 @@ class Setting:
     A thing that may be set, by ``--name VALUE`` or ``name = value``.
 
     :ivar kind: ``str``, ``int`` or ``bool``; of each value, where it may be given repeatedly.
-    :ivar is_repeatable: a list in the file, an option given several times on the command line.
+    :ivar is_repeatable: a list in the file, or a single value; an option given several times on
+        the command line.
     :ivar choices: what a string may be.
     """
 
@@ -44,8 +45,8 @@ class Setting:
         """
         Whether a value from a file has the right type.
         """
-        if self.is_repeatable:
-            return isinstance(value, list) and all(self._accepts_one(item) for item in value)
+        if self.is_repeatable and isinstance(value, list):
+            return all(self._accepts_one(item) for item in value)
         return self._accepts_one(value)
 
     def _accepts_one(self, value: object) -> bool:
@@ -150,4 +151,6 @@ def read_settings(path: Path, settings: Sequence[Setting]) -> Mapping[str, Any]:
             raise usage.UsageError(f"{path}: unknown key {key!r}; allowed are {allowed}")
         if not setting.accepts(value):
             raise usage.UsageError(f"{path}: {key} must be {setting.type_name}")
+        if setting.is_repeatable and not isinstance(value, list):
+            found[key] = [value]
     return found

@@ -15,6 +15,7 @@ from twisted.python import usage
 from resip.bootstrap.state import StateDirectory, default_state_directory
 from resip.core.errors import ResipError
 from resip.services.clock import use_monotonic_time
+from resip.services.memory import keep_freed_memory
 from resip.services.server import (
     DEFAULT_HTTPS_PORT,
     DEFAULT_PORT,
@@ -98,6 +99,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    keep_freed_memory()
     configuration = ServerConfiguration(
         state=options.state,
         listen=tuple(options["listen"]),

@@ -40,8 +40,8 @@ from resip.bootstrap.state import StateDirectory
 from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
 from resip.core.modern.handshake import Hello, ServerHandshake, Welcome, derive_static_key
 from resip.core.modern.noise import HandshakeError, public_key_of
+from resip.core.modern.packet_keys import CipherSuite
 from resip.core.modern.parts import Agreement
-from resip.core.modern.protection import CipherSuite
 from tests.bootstrap.modern_server import NOW, SERVER_KEY, AcceptHandshake, Server, begin
 from tests.bootstrap.test_client import Canned
 from tests.bootstrap.test_resource import FORBIDDEN

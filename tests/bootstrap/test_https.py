@@ -91,6 +91,36 @@ class ParallelAttemptsTests(SynchronousTestCase):
         self.failureResultOf(self.result, PinMismatch)
         self.assertEqual(self.cancelled, [0])
 
+    def test_several_ways(self) -> None:
+        """
+        Each failure leads to the next way at once, whatever it says; the answer of any counts.
+        """
+        self.result = ParallelAttempts(self.clock, self.begin, ways=3).run()
+        self.attempts[1].errback(Unreachable("refused"))
+        self.attempts[2].errback(PinMismatch("another server"))
+        self.assertNoResult(self.result)
+        self.attempts[3].callback("yes")
+        self.assertEqual(self.successResultOf(self.result), "yes")
+
+    def test_no_way(self) -> None:
+        """
+        After the last of several the request fails.
+        """
+        self.result = ParallelAttempts(self.clock, self.begin, ways=2).run()
+        self.attempts[1].errback(PinMismatch("another server"))
+        self.attempts[2].errback(Unreachable("refused"))
+        self.failureResultOf(self.result, Unreachable)
+
+    def test_one_way_of_several_hangs(self) -> None:
+        """
+        The failure of another one does not end it.
+        """
+        self.result = ParallelAttempts(self.clock, self.begin, ways=2).run()
+        self.clock.advance(ATTEMPT_INTERVAL)
+        self.attempts[-1].errback(PinMismatch("another server"))
+        self.attempts[1].callback("yes")
+        self.assertEqual(self.successResultOf(self.result), "yes")
+
     def test_giving_up_ends_all(self) -> None:
         """
         A cancelled request leaves neither attempts nor timers.

@@ -82,6 +82,19 @@ class InvitationTests(SynchronousTestCase):
         self.assertIn("@[2001:db8::1]:1?port=65535&", CLASSIC.to_text())
         self.assertTrue(CLASSIC.to_text().startswith("resip+classic://K%2Fe%2By%3A"))
 
+    def test_another_place(self) -> None:
+        """
+        The key of one invitation and host and ports of another, if both are for one server.
+        """
+        other = replace(EXAMPLE, host="192.0.2.7", https_port=443, port=444, secret=bytes(32))
+        place = EXAMPLE.at(other)
+        expected = replace(EXAMPLE, host="192.0.2.7", https_port=443, port=444)
+        self.assertEqual(place, expected)
+        for stranger in (replace(other, pin=bytes(32)), replace(other, server_key=bytes(32))):
+            with self.assertRaises(InvitationError) as caught:
+                EXAMPLE.at(stranger)
+            self.assertIn("192.0.2.7:443 is another server", str(caught.exception))
+
     @given(invitations())
     def test_round_trip(self, invitation: Invitation) -> None:
         """

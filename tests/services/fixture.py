@@ -181,6 +181,7 @@ class ServiceTestCase(TestCase):
         *targets: int | str,
         carrier: str = "udp",
         invitation: Invitation | None = None,
+        others: Sequence[Invitation] = (),
         clocks: Clocks | None = None,
         compress: bool = False,
         http_port: int | None = None,
@@ -194,6 +195,7 @@ class ServiceTestCase(TestCase):
         ]
         configuration = ClientConfiguration(
             invitation=invitation or self.invitation(),
+            others=others,
             forwards=forwards,
             carrier=carrier,
             compress=compress,

@@ -63,6 +63,47 @@ class AutomaticCarrierTests(ServiceTestCase):
         await self.logged("gives no answers; trying websocket")
         await self.logged("packets go by websocket")
 
+    async def test_a_server_with_several_addresses(self) -> None:
+        """
+        A session that nobody answers at the first starts at the second, and goes on at the third
+        when that one falls silent.
+        """
+        server = self.start_server()
+        relays = [
+            UDPRelay(
+                self.lab_reactor,
+                (HOST, 0),
+                (HOST, server.port),
+                up_conditions=FINE,
+                down_conditions=FINE,
+            )
+            for _ in range(2)
+        ]
+        for relay in relays:
+            relay.startService()
+            self.addCleanup(relay.stopService)
+        _, port = self.serve(echoes=True)
+        client = self.start_client(
+            port,
+            invitation=self.invitation(https_port=1, port=1),
+            others=[self.invitation(port=relay.port) for relay in relays],
+        )
+        program = await self.echo(client)
+        used = next(relay for relay in relays if self.is_used(client, relay))
+        used.up_link.conditions = used.down_link.conditions = BLOCKED
+        program.received.clear()
+        program.tcp.write(b"still here")
+        await eventually(lambda: program.received == b"still here")
+        self.assertTrue(any(self.is_used(client, other) for other in relays if other is not used))
+        self.assertIsNone(program.lost_reason)
+        self.assertEqual(self.tracebacks, [])
+
+    def is_used(self, client: ClientService, relay: UDPRelay) -> bool:
+        """
+        Whether packets go by a relay.
+        """
+        return client.path is not None and client.path.address == (HOST, relay.port)
+
     async def used(self, client: ClientService, carrier: str) -> None:
         """
         Wait until a client uses a carrier.

@@ -16,7 +16,7 @@ from resip.lab.link import LinkConditions
 from tests.support.carriers import CarrierNetwork
 from tests.support.pair import get_events
 
-LINE = LinkConditions(rate=8e6, delay=0.05, queue_limit=60)
+LINE = LinkConditions(rate=8e6, delay=0.05, queue_limit=60, mtu=1500)
 TARGET = Target(Protocol.TCP, "server.example", 80)
 #: Bytes that show that a carrier carries: more than what was on its way when it came into use.
 MOVED = 300_000

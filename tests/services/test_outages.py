@@ -14,6 +14,7 @@ from resip.bootstrap.certificates import spki_hash
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.keystore import KeyStore
 from resip.lab.relay import TCPRelay
+from resip.services import client as client_module
 from resip.services.clock import Clocks
 from resip.services.server import KEY_CHECK_INTERVAL as ORDINARY_INTERVAL
 from tests.bootstrap.authority import make_key, make_leaf, make_root, presenting
@@ -238,6 +239,55 @@ class UnreachableTests(ServiceTestCase):
         await self.logged("refuses connections")
         self.start_server(https_port=https_port, port=port_of_packets)
         await self.logged("does not accept the key")
+
+    async def test_try_now(self) -> None:
+        """
+        Whoever knows that something has changed need not wait for the next attempt.
+        """
+        self.patch(client_module, "FIRST_RETRY", 1000.0)
+        server = self.start_server()
+        https_port, port_of_packets = server.https_port, server.port
+        invitation = self.invitation()
+        await self.stop(server)
+        client = self.start_client(f"0:{HOST}:1", invitation=invitation)
+        await self.logged("refuses connections")
+        self.start_server(https_port=https_port, port=port_of_packets)
+        await self.pass_time(0.3)
+        self.assertIsNone(client.session_id)
+        client.retry()
+        await eventually(lambda: client.session_id is not None)
+
+    async def test_a_network_that_wants_a_login(self) -> None:
+        """
+        What looks like another server is told as what it is, and tried again soon: the login may
+        be done at any time. Nobody is asked again and again where it is.
+        """
+        asked: list[str] = []
+
+        async def find_login_page(reactor: object, host: str) -> str:
+            asked.append(host)
+            return "http://login.test/"
+
+        self.patch(client_module, "find_login_page", find_login_page)
+        self.patch(client_module, "HOPELESS_RETRY", 1000.0)
+        server = self.start_server()
+        key, root_key = make_key(), make_key()
+        other = self.listen_tls(presenting(key, make_leaf(key, root_key), make_root(root_key)))
+        relay = TCPRelay(self.lab_reactor, (HOST, 0), (HOST, other))
+        relay.startService()
+        invitation = self.invitation(https_port=relay.port, port=1)
+        client = self.start_client(f"0:{HOST}:1", invitation=invitation)
+        await self.logged("want a login", HOST, "http://login.test/", "trying again")
+        await self.pass_time(0.5)
+        https_port = relay.port
+        await relay.stopService()
+        relay = TCPRelay(self.lab_reactor, (HOST, https_port), (HOST, server.https_port))
+        relay.startService()
+        self.addCleanup(relay.stopService)
+        await eventually(lambda: client.session_id is not None)
+        self.assertEqual(asked, [HOST])
+        self.assertEqual(len(self.lines("want a login")), 1)
+        self.assertEqual(self.tracebacks, [])
 
     async def test_wrong_key(self) -> None:
         """

@@ -9,14 +9,57 @@ import signal
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from resip.bootstrap.state import StateDirectory
-from resip.services.retry import RUN_FOLDER, RetrySignal, ask_clients_to_retry
+from resip.services.retry import RUN_FOLDER, Pause, RetrySignal, ask_clients_to_retry
 
 #: Larger than the kernel numbers processes.
 NO_PROCESS = 2**22 + 1
+
+
+class PauseTests(SynchronousTestCase):
+    """
+    A wait of ten seconds.
+    """
+
+    def setUp(self) -> None:
+        """
+        Begin it.
+        """
+        self.clock = Clock()
+        self.pause = Pause(self.clock)
+        self.over = self.pause.begin(10.0)
+
+    def test_it_ends_by_itself(self) -> None:
+        """
+        When the time is over, and not before.
+        """
+        self.clock.advance(9.9)
+        self.assertNoResult(self.over)
+        self.clock.advance(0.1)
+        self.successResultOf(self.over)
+
+    def test_it_is_cut_short(self) -> None:
+        """
+        At once and once; nothing is left, and the next one is whole.
+        """
+        self.pause.end()
+        self.successResultOf(self.over)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.pause.end()
+        self.assertNoResult(self.pause.begin(10.0))
+
+    def test_it_is_given_up(self) -> None:
+        """
+        Whoever waits no more leaves nothing behind.
+        """
+        self.over.cancel()
+        self.failureResultOf(self.over, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.pause.end()
 
 
 class RetrySignalTests(TestCase):

@@ -35,7 +35,7 @@ class SimulatedCarrier:
     def __init__(self, name: str, port: int, conditions: LinkConditions, seed: int) -> None:
         is_reliable = name != "udp"
         if is_reliable:
-            conditions = replace(conditions, loss=0.0, queue_limit=ENDLESS)
+            conditions = replace(conditions, loss=0.0, queue_limit=ENDLESS, mtu=None)
         self.server_path = Path(name, SERVER_ADDRESS, is_reliable=is_reliable)
         self.client_path = Path(name, (CLIENT_HOST, port), is_reliable=is_reliable)
         self.up = LinkModel(conditions, seed)

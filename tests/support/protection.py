@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from resip.core.modern.protection import CipherSuite, Opener, Sealer, expand
+from resip.core.modern.packet_keys import CipherSuite, expand
+from resip.core.modern.protection import Opener, Sealer
 
 AES_GCM = CipherSuite.AES_128_GCM
 SECRET = bytes(range(32))

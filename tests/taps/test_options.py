@@ -113,12 +113,18 @@ class SettingsTests(SynchronousTestCase):
             ("count = 7.5", "a number"),
             ("fast = 1", "true or false"),
             ('color = "pink"', '"red", "green", "blue"'),
-            ('add-item = "a"', "a list, each item a string"),
+            ("add-item = 1", "a list, each item a string"),
             ("add-item = [1]", "a list, each item a string"),
         ):
             message = self.refuse(file=text)
             for part in (str(self.path), text.split()[0], allowed):
                 self.assertIn(part, message)
+
+    def test_a_list_of_one(self) -> None:
+        """
+        Where a list may stand a single value is one.
+        """
+        self.assertEqual(self.parse(file='add-item = "a"')["add-item"], ["a"])
 
     def test_not_toml(self) -> None:
         """

@@ -4,6 +4,7 @@ Tests of the plugins: that they are found, what their options refuse and what th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -209,6 +210,23 @@ class ClientOptionsTests(TapTestCase):
         self.assertIn("--server home|work", self.refuse(client.Options(), *arguments))
         message = self.refuse(client.Options(), *arguments, "--server=elsewhere")
         self.assertIn("home, work", message)
+
+    def test_several_places(self) -> None:
+        """
+        Further servers say where else the first is, and must be the same.
+        """
+        first = make_invitation("192.0.2.1")
+        other = replace(first, host="192.0.2.2", name="other", secret=b"s" * 32)
+        store_invitation(self.state, "home", first)
+        store_invitation(self.state, "direct", other)
+        store_invitation(self.state, "work", replace(other, pin=b"p" * 32))
+        names = ("--server=home", "--server=direct")
+        options = self.parse("--forward=1:host:2", *names)
+        self.assertEqual(options.invitation, first)
+        self.assertEqual(options.others, [replace(first, host="192.0.2.2")])
+        arguments = ("--state", str(self.state.path), "--forward=1:host:2", *names)
+        message = self.refuse(client.Options(), *arguments, "--server=work")
+        self.assertIn("another server", message)
 
     def test_damaged_invitation(self) -> None:
         """

@@ -12,15 +12,23 @@ from resip.core.types import Path
 #: remain to dial another. A mistake costs a dial: the path is left only if another answers first.
 SILENT_TIMEOUTS = 2
 MIN_SILENCE = 0.6
+#: But no longer than so many seconds, or round trips: where queues come and go the probe timeout is
+#: a multiple of the round trip.
+MAX_SILENCE = 1.2
+MAX_SILENT_ROUND_TRIPS = 1.5
 #: The same on a connection: what loss there is shows as pauses of its own repetition, which
 #: begin with 0.2 s and double (RFC 6298).
 MIN_RELIABLE_SILENCE = 1.2
 #: Packets within a second that make a stream of them. When it stops the client asks, since a dead
-#: path and a server that has nothing more to say look alike to whoever only receives.
+#: path and a server that has nothing more to say look alike to whoever only receives. And when it
+#: is the client's address that has changed, the question is what tells the new one.
 STREAM_PACKETS = 16
 STREAM_TIME = 1.0
 #: Seconds that such a stream may pause.
 STREAM_PAUSE = 0.05
+#: The same for a denser one, from some 3 Mbit/s on.
+DENSE_STREAM_PACKETS = 256
+DENSE_STREAM_PAUSE = 0.02
 #: The same for a thinner one: fewer packets, and a longer pause. An answer to the question is one
 #: packet, so questions do not keep each other going.
 THIN_STREAM_PACKETS = 4
@@ -41,7 +49,9 @@ class PathWatch:
         "_is_silent",
         "_owed_since",
         "_path",
+        "_pause",
         "_quiet_time",
+        "_sent_time",
         "_stream_count",
         "_stream_start",
         "events",
@@ -59,7 +69,9 @@ class PathWatch:
         self._stream_count = 0
         #: Packets of the second before, which still make a stream.
         self._count_before = 0
+        self._pause = THIN_STREAM_PAUSE
         self._quiet_time: float | None = None
+        self._sent_time = 0.0
 
     def on_path_changed(self, path: Path | None, *, next_number: int) -> None:
         """
@@ -79,6 +91,7 @@ class PathWatch:
 
         :param is_answer_owed: whether any is to be acknowledged.
         """
+        self._sent_time = now
         if is_answer_owed and self._owed_since is None:
             self._owed_since = now
 
@@ -107,28 +120,30 @@ class PathWatch:
             self._stream_start, self._stream_count = now, 0
         self._stream_count += count
         packets = max(self._stream_count, self._count_before)
-        if packets >= STREAM_PACKETS:
-            self._quiet_time = now + STREAM_PAUSE
-        elif packets >= THIN_STREAM_PACKETS:
-            self._quiet_time = now + THIN_STREAM_PAUSE
-        else:
+        if packets < THIN_STREAM_PACKETS:
             self._quiet_time = None
+            return
+        if packets >= DENSE_STREAM_PACKETS:
+            self._pause = DENSE_STREAM_PAUSE
+        else:
+            self._pause = STREAM_PAUSE if packets >= STREAM_PACKETS else THIN_STREAM_PAUSE
+        self._quiet_time = now + self._pause
 
-    def get_timer(self, *, probe_timeout: float) -> float | None:
+    def get_timer(self, *, probe_timeout: float, rtt: float) -> float | None:
         """
         When :meth:`handle_timer` has something to do.
 
-        :param probe_timeout: seconds, without backoff.
+        :param probe_timeout: seconds, without backoff. :param rtt: the round trip, seconds.
         """
-        silent_time = self._silent_time(probe_timeout)
-        return self._quiet_time if silent_time is None else silent_time
+        times = (self._quiet_time, self._silent_time(probe_timeout, rtt))
+        return min([time for time in times if time is not None], default=None)
 
-    def handle_timer(self, *, probe_timeout: float, now: float) -> bool:
+    def handle_timer(self, *, probe_timeout: float, rtt: float, now: float) -> bool:
         """
         Call the path silent if it is; returns whether to ask the server for an answer, because
         its stream of packets stopped just now.
         """
-        silent_time = self._silent_time(probe_timeout)
+        silent_time = self._silent_time(probe_timeout, rtt)
         if silent_time is not None and now >= silent_time and self._path is not None:
             self._has_answered = False
             self._is_silent = True
@@ -137,10 +152,12 @@ class PathWatch:
             return False
         self._quiet_time = None
         self._stream_count = self._count_before = 0
-        return self._owed_since is None
+        # What was sent meanwhile and is to be answered asks as well.
+        return self._owed_since is None or now - self._sent_time > self._pause / 2
 
-    def _silent_time(self, probe_timeout: float) -> float | None:
+    def _silent_time(self, probe_timeout: float, rtt: float) -> float | None:
         if self._owed_since is None or self._is_silent or self._path is None:
             return None
         least = MIN_RELIABLE_SILENCE if self._path.is_reliable else MIN_SILENCE
-        return self._owed_since + max(SILENT_TIMEOUTS * probe_timeout, least)
+        most = max(MAX_SILENCE, MAX_SILENT_ROUND_TRIPS * rtt)
+        return self._owed_since + max(least, min(SILENT_TIMEOUTS * probe_timeout, most))

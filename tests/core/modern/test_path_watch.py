@@ -8,6 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.events import PathAnswered, PathSilent
 from resip.core.modern.path_watch import (
+    DENSE_STREAM_PACKETS,
+    DENSE_STREAM_PAUSE,
+    MAX_SILENCE,
+    MAX_SILENT_ROUND_TRIPS,
     MIN_RELIABLE_SILENCE,
     MIN_SILENCE,
     SILENT_TIMEOUTS,
@@ -43,14 +47,14 @@ class PathWatchTests(SynchronousTestCase):
         self.watch.on_sent(is_answer_owed=True, now=0.0)
         self.watch.on_acked(10, is_answer_owed=False, now=0.0)
 
-    def advance(self, now: float, *, probe_timeout: float = 0.1) -> bool:
+    def advance(self, now: float) -> bool:
         """
         Act at a time, as far as the watch's timer asks for it.
         """
-        timer = self.watch.get_timer(probe_timeout=probe_timeout)
+        timer = self.watch.get_timer(probe_timeout=0.1, rtt=0.1)
         if timer is None or timer > now:
             return False
-        return self.watch.handle_timer(probe_timeout=probe_timeout, now=now)
+        return self.watch.handle_timer(probe_timeout=0.1, rtt=0.1, now=now)
 
     def test_the_first_answer(self) -> None:
         """
@@ -104,23 +108,44 @@ class PathWatchTests(SynchronousTestCase):
         Where round trips are long answers may be, too, and on a connection, which repeats.
         """
         self.watch.on_sent(is_answer_owed=True, now=0.0)
-        patience = SILENT_TIMEOUTS * 2.0
-        self.assertEqual(self.watch.get_timer(probe_timeout=2.0), patience)
+        for probe_timeout, rtt, patience in (
+            (0.5, 0.4, SILENT_TIMEOUTS * 0.5),
+            (1.5, 0.4, MAX_SILENCE),
+            (3.0, 2.0, MAX_SILENT_ROUND_TRIPS * 2.0),
+        ):
+            timer = self.watch.get_timer(probe_timeout=probe_timeout, rtt=rtt)
+            self.assertEqual(timer, patience)
         self.use(TCP)
         self.watch.on_sent(is_answer_owed=True, now=0.0)
-        self.assertEqual(self.watch.get_timer(probe_timeout=0.1), MIN_RELIABLE_SILENCE)
+        self.assertEqual(self.watch.get_timer(probe_timeout=0.1, rtt=0.1), MIN_RELIABLE_SILENCE)
 
     def test_a_stream_that_stops(self) -> None:
         """
-        It is asked after, once, unless an answer is owed anyway.
+        It is asked after, once, unless that was done just now by what is to be answered anyway.
         """
         self.watch.on_received(STREAM_PACKETS, now=1.0)
         self.assertFalse(self.advance(1.0 + STREAM_PAUSE / 2))
         self.assertTrue(self.advance(1.0 + STREAM_PAUSE))
         self.assertFalse(self.advance(10.0))
         self.watch.on_received(STREAM_PACKETS, now=20.0)
-        self.watch.on_sent(is_answer_owed=True, now=20.0)
+        self.watch.on_sent(is_answer_owed=True, now=20.0 + 0.7 * STREAM_PAUSE)
         self.assertFalse(self.advance(20.0 + STREAM_PAUSE))
+
+    def test_an_answer_owed_before_the_stream_stopped(self) -> None:
+        """
+        It does not replace the question: what it answers was sent from the client's old address.
+        """
+        self.watch.on_received(STREAM_PACKETS, now=1.0)
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        self.assertTrue(self.advance(1.0 + STREAM_PAUSE))
+
+    def test_a_dense_stream_that_stops(self) -> None:
+        """
+        It is asked after sooner.
+        """
+        self.watch.on_received(DENSE_STREAM_PACKETS, now=1.0)
+        self.assertFalse(self.advance(1.0 + DENSE_STREAM_PAUSE / 2))
+        self.assertTrue(self.advance(1.0 + DENSE_STREAM_PAUSE))
 
     def test_a_stream_may_stop_at_any_packet(self) -> None:
         """
@@ -132,7 +157,7 @@ class PathWatchTests(SynchronousTestCase):
         for _ in range(int(3 * STREAM_TIME / interval)):
             now += interval
             self.watch.on_received(1, now=now)
-            self.assertEqual(self.watch.get_timer(probe_timeout=0.1), now + STREAM_PAUSE)
+            self.assertEqual(self.watch.get_timer(probe_timeout=0.1, rtt=0.1), now + STREAM_PAUSE)
 
     def test_a_thin_stream_that_stops(self) -> None:
         """
@@ -151,7 +176,7 @@ class PathWatchTests(SynchronousTestCase):
         """
         for second in range(STREAM_PACKETS):
             self.watch.on_received(1, now=float(second))
-        self.assertIsNone(self.watch.get_timer(probe_timeout=0.1))
+        self.assertIsNone(self.watch.get_timer(probe_timeout=0.1, rtt=0.1))
 
     def test_without_a_path(self) -> None:
         """
