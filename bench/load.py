@@ -13,6 +13,8 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 BLOCK = bytes(range(256)) * 1024
 #: Seconds between the counts that a ``U`` connection is answered with.
@@ -104,6 +106,34 @@ def measure_up(address: tuple[str, int], *, warm_up: float, seconds: float) -> f
         inside = [(when, total) for when, total in counts if when >= start]
     (first, before), (last, after) = inside[0], inside[-1]
     return (after - before) * 8 / (last - first)
+
+
+@contextmanager
+def bulk(address: tuple[str, int], kind: bytes) -> Iterator[None]:
+    """
+    One stream without an end, from the server (``D``) or to it (``U``), beside something else.
+    """
+    with connect(address, kind) as connection:
+        work = _swallow if kind == b"D" else _fill
+        worker = threading.Thread(target=work, args=(connection,), daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            connection.shutdown(socket.SHUT_RDWR)
+            worker.join()
+
+
+def _swallow(connection: socket.socket) -> None:
+    with suppress(OSError):
+        while connection.recv(1 << 18):
+            pass
+
+
+def _fill(connection: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            connection.sendall(BLOCK)
 
 
 def _read_counts(connection: socket.socket, counts: list[tuple[float, int]]) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.load import LoadServer, connect, measure_down, measure_echo, measure_up
+from bench.load import LoadServer, bulk, connect, measure_down, measure_echo, measure_up
 from bench.namespaces import EmulatedNetwork
 from bench.peers import PEERS, MissingProgram
 
@@ -62,6 +62,24 @@ def echo(address: Address) -> list[float]:
     return [1e3 * times[int(share * (len(times) - 1))] for share in (0.5, 0.95, 0.99)]
 
 
+def loaded(address: Address) -> list[float]:
+    """
+    The same beside a download.
+    """
+    with bulk(address, b"D"):
+        time.sleep(WARM_UP)
+        return echo(address)
+
+
+def loaded_up(address: Address) -> list[float]:
+    """
+    The same beside an upload.
+    """
+    with bulk(address, b"U"):
+        time.sleep(WARM_UP)
+        return echo(address)
+
+
 def file(address: Address) -> list[float]:
     """
     Seconds until the first 100 kB have arrived.
@@ -78,6 +96,8 @@ MEASURES: dict[str, Callable[[Address], list[float]]] = {
     "down": down,
     "up": up,
     "echo": echo,
+    "loaded": loaded,
+    "loaded-up": loaded_up,
     "file": file,
 }
 
@@ -102,7 +122,7 @@ def measure(link: str, peer: str, measures: Sequence[str], runs: int) -> None:
         columns = [sorted(column) for column in zip(*rows, strict=True)]
         text = " / ".join(f"{statistics.median(column):.2f}" for column in columns)
         spread = f"   ({columns[0][0]:.2f} to {columns[0][-1]:.2f})" if runs > 1 else ""
-        print(f"{link:10} {peer:16} {name:5} {text}{spread}", flush=True)
+        print(f"{link:10} {peer:16} {name:9} {text}{spread}", flush=True)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from resip.carriers.channels import Channel, ChannelUser
 from resip.carriers.interfaces import Carrier
+from resip.carriers.session_channel import SessionChannel
 from resip.carriers.tcp_socket import MAX_HASTY_WRITE
 from resip.core import events
 from resip.core.errors import ChannelError, ResetCode
@@ -33,71 +34,6 @@ FOLD_INTERVAL = 0.0005
 BULK_PACKETS = 16
 
 
-class SessionChannel:
-    """
-    A channel of a driven session; see :class:`resip.carriers.channels.Channel`.
-    """
-
-    __slots__ = ("_driver", "channel_id", "target", "user")
-
-    def __init__(self, driver: SessionDriver, channel_id: int, target: Target) -> None:
-        self._driver: SessionDriver | None = driver
-        self.channel_id = channel_id
-        self.target = target
-        self.user: ChannelUser | None = None
-
-    def accept(self, user: ChannelUser) -> None:
-        """
-        Say yes; ``user`` hears what happens from now on, at once if the channel is gone.
-        """
-        if self._driver is None:
-            user.channel_reset(ResetCode.CANCELLED)
-            return
-        self.user = user
-        self._driver.accept(self.channel_id)
-
-    def refuse(self, code: ResetCode) -> None:
-        """
-        Say no.
-        """
-        if self._driver is not None:
-            self._driver.refuse(self.channel_id, code)
-
-    def write(self, data: bytes) -> int:
-        """
-        Queue data; returns how many bytes were accepted, none when the channel is gone.
-        """
-        return 0 if self._driver is None else self._driver.write(self.channel_id, data)
-
-    def end(self) -> None:
-        """
-        Nothing more will be written.
-        """
-        if self._driver is not None:
-            self._driver.end(self.channel_id)
-
-    def reset(self, code: ResetCode = ResetCode.CANCELLED) -> None:
-        """
-        Abandon the channel.
-        """
-        if self._driver is not None:
-            self._driver.reset(self.channel_id, code)
-
-    def consume(self, count: int) -> None:
-        """
-        The application took received bytes.
-        """
-        if self._driver is not None:
-            self._driver.consume(self.channel_id, count)
-
-    def detach(self) -> None:
-        """
-        The channel is gone; whatever its user still calls does nothing.
-        """
-        self._driver = None
-        self.user = None
-
-
 class SessionDriver:
     """
     Owns one session for its lifetime.
@@ -113,6 +49,30 @@ class SessionDriver:
     :param on_answer: called when the peer shows life after a silence, or after it was out of reach.
     :param on_lost: called with the reason when the peer has ended or forgotten the session.
     """
+
+    __slots__ = (
+        "_carriers",
+        "_channels",
+        "_clock",
+        "_deadline",
+        "_is_bulk",
+        "_is_stopped",
+        "_is_turning",
+        "_last_turn_time",
+        "_last_write_time",
+        "_now",
+        "_on_answer",
+        "_on_lost",
+        "_on_path",
+        "_on_path_answer",
+        "_on_path_silence",
+        "_on_request",
+        "_on_silence",
+        "_silent_since",
+        "_timer_call",
+        "_turn_call",
+        "session",
+    )
 
     _log = Logger()
 
@@ -443,6 +403,8 @@ class SessionDriver:
         channel = self._channels.pop(channel_id, None)
         if channel is None:
             return None
+        if not self._channels:
+            self._channels.clear()  # an empty dict keeps the room of what it held
         user = channel.user
         channel.detach()
         return user

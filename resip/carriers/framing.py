@@ -136,20 +136,15 @@ class PrefixFraming:
         """
         See :class:`Framing`; a length below 25 bytes is the one error (M-14).
         """
-        self._buffer += data
-        packets = []
-        end = 0
-        with memoryview(self._buffer) as stream:
-            while len(stream) - end >= _LENGTH_SIZE:
-                start = end + _LENGTH_SIZE
-                size = stream[end] << 8 | stream[end + 1]
-                if size < MIN_PACKET_SIZE:
-                    raise ProtocolError(f"a packet of {size} bytes; at least {MIN_PACKET_SIZE}")
-                if len(stream) - start < size:
-                    break
-                end = start + size
-                packets.append(stream[start:end].tobytes())
-        del self._buffer[:end]
+        packets, at = self._complete(data)
+        while len(data) - at >= _LENGTH_SIZE:
+            start = at + _LENGTH_SIZE
+            end = start + _packet_size(data, at)
+            if end > len(data):
+                break
+            packets.append(data[start:end])
+            at = end
+        self._buffer += data[at:]
         return packets
 
     def wrap(self, packets: list[bytes]) -> bytes:
@@ -165,3 +160,33 @@ class PrefixFraming:
                 )
             pieces += [size.to_bytes(_LENGTH_SIZE, "big"), packet]
         return b"".join(pieces)
+
+    def _complete(self, data: bytes) -> tuple[list[bytes], int]:
+        """
+        Only the packet that is kept is put together; all others are cut out of ``data`` itself.
+
+        :return: that packet, if it is whole now, and how much of ``data`` it took.
+        """
+        kept = self._buffer
+        taken = 0
+        while kept:
+            whole = _LENGTH_SIZE
+            if len(kept) >= _LENGTH_SIZE:
+                whole += _packet_size(kept, 0)
+            piece = data[taken : taken + whole - len(kept)]
+            if not piece:
+                break
+            kept += piece
+            taken += len(piece)
+            if len(kept) == whole > _LENGTH_SIZE:
+                packet = bytes(kept[_LENGTH_SIZE:])
+                kept.clear()
+                return [packet], taken
+        return [], taken
+
+
+def _packet_size(stream: bytes | bytearray, at: int) -> int:
+    size = stream[at] << 8 | stream[at + 1]
+    if size < MIN_PACKET_SIZE:
+        raise ProtocolError(f"a packet of {size} bytes; at least {MIN_PACKET_SIZE}")
+    return size

@@ -96,10 +96,11 @@ class _Upload(Exchange):
     # A POST.
 
     def __init__(
-        self, link: HTTPClientLink, request: h11.Request, body: bytes, *, now: float
+        self, link: HTTPClientLink, request: h11.Request, number: int, body: bytes, *, now: float
     ) -> None:
         super().__init__(request, body)
         self._link = link
+        self._number = number
         self._status = 0
         self._start = now
 
@@ -108,7 +109,7 @@ class _Upload(Exchange):
 
     def ended(self) -> None:
         if 200 <= self._status < 300:
-            self._link.uploaded(len(self.body), since=self._start)
+            self._link.uploaded(self._number, len(self.body), since=self._start)
         else:
             self._link.refused(self._status)
 
@@ -144,7 +145,8 @@ class HTTPClientLink(HTTPTransport):
         self._downloads: set[_Download] = set()
         self._next_download = 0
         self._next_upload = 0
-        self._uploads = 0
+        #: Numbers of the POSTs that are not answered.
+        self._uploads: set[int] = set()
         self._window = UploadWindow()
         self._problem = Failure(ConnectionRefusedError("the link was given up"))
         self.opened: Deferred[None] = Deferred(lambda _: self.abortConnection())
@@ -185,11 +187,11 @@ class HTTPClientLink(HTTPTransport):
         if not self._is_over and not self._is_ending:
             self._download()
 
-    def uploaded(self, size: int, *, since: float) -> None:
+    def uploaded(self, number: int, size: int, *, since: float) -> None:
         """
         A POST of so many bytes was taken.
         """
-        self._uploads -= 1
+        self._uploads.remove(number)
         self._window.on_taken(size, seconds=self._clock.seconds() - since)
         self._flush()
 
@@ -204,7 +206,7 @@ class HTTPClientLink(HTTPTransport):
 
     def _flush(self) -> None:
         window = self._window
-        while window.allows(len(self._unsent), posts=self._uploads) and not self._is_over:
+        while window.allows(len(self._unsent), posts=self._span) and not self._is_over:
             data = bytes(self._unsent[: window.post_size - NUMBER_SIZE])
             del self._unsent[: len(data)]
             self._upload(data)
@@ -232,6 +234,12 @@ class HTTPClientLink(HTTPTransport):
 
     # Inside.
 
+    @property
+    def _span(self) -> int:
+        # The server keeps no body that is MAX_POSTS ahead of one that it lacks, even when those
+        # in between were answered.
+        return self._next_upload - min(self._uploads, default=self._next_upload)
+
     def _hand_on(self) -> None:
         # In order: all of a response that has ended, then the beginning of the next.
         if self._stream is None:
@@ -253,12 +261,14 @@ class HTTPClientLink(HTTPTransport):
         self._ask(download)
 
     def _upload(self, data: bytes) -> None:
-        body = numbered(self._next_upload, data)
+        number = self._next_upload
+        body = numbered(number, data)
         self._next_upload += 1
-        self._uploads += 1
+        self._uploads.add(number)
         self._window.on_sent(len(body))
         headers = [(b"Content-Type", CONTENT_TYPE), (b"Content-Length", b"%d" % len(body))]
-        self._ask(_Upload(self, self._request(b"POST", *headers), body, now=self._clock.seconds()))
+        request = self._request(b"POST", *headers)
+        self._ask(_Upload(self, request, number, body, now=self._clock.seconds()))
 
     def _request(self, method: bytes, *headers: tuple[bytes, bytes]) -> h11.Request:
         return h11.Request(

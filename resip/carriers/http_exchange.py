@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from resip.carriers.web import shorten_queue
+from resip.carriers.tcp_socket import shorten_queue
 
 
 class Exchange:

@@ -21,7 +21,8 @@ from resip.carriers.http import (
     numbered,
 )
 from resip.carriers.tcp import TCPCarrier
-from resip.carriers.web import COOKIE_NAME, SessionCookie, parse_cookie, shorten_queue
+from resip.carriers.tcp_socket import shorten_queue
+from resip.carriers.web import COOKIE_NAME, SessionCookie, parse_cookie
 from resip.carriers.websocket import accept_websocket
 from resip.core.errors import ProtocolError
 

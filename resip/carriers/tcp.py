@@ -26,9 +26,10 @@ from zope.interface import implementer
 
 from resip.carriers.framing import PREAMBLE_SIZE, BlockFraming, Framing
 from resip.carriers.interfaces import ReceivePackets
+from resip.carriers.tcp_control import KernelControl
 from resip.carriers.tcp_socket import (
-    MAX_HASTY_WRITE,
     enlarge_calls,
+    find_socket,
     limit_unsent,
     write_at_once,
 )
@@ -46,7 +47,8 @@ MAX_STRANGERS = 256
 MAX_STRANGER_BYTES = 1 << 20
 #: Seconds that the peer has to take what was written before a connection is cut.
 CLOSE_TIMEOUT = 2.0
-#: Seconds until a lost connection is dialled again: at first, in an outage's first hour, later.
+#: Seconds until a lost connection is dialled again: at first, in an outage's first hour, later. One
+#: that was of use and lived for longer than the first of them is dialled again at once.
 FIRST_REDIAL = 0.1
 MAX_REDIAL = 2.0
 MAX_LATE_REDIAL = 10.0
@@ -76,6 +78,7 @@ class TCPConnection(Protocol):
         self.is_introduced = False
         self.is_writable = True
         self._is_direct = False
+        self._control: KernelControl | None = None
 
     @property
     def kept(self) -> int:
@@ -90,12 +93,10 @@ class TCPConnection(Protocol):
         """
         if self._framing is not None and packets:
             data = self._framing.wrap(packets)
-            is_with_kernel = False
-            if len(data) <= MAX_HASTY_WRITE:
-                is_with_kernel = write_at_once(self.transport, data)
-            else:
-                self.transport.write(data)
+            is_with_kernel = write_at_once(self.transport, data)
             self.is_writable = self.is_writable and (is_with_kernel or not self._is_direct)
+            if self._control is not None:
+                self._control.look()
 
     def connectionMade(self) -> None:
         """
@@ -104,6 +105,9 @@ class TCPConnection(Protocol):
         self.transport.setTcpNoDelay(True)
         enlarge_calls(self.transport)
         self._is_direct = limit_unsent(self.transport)
+        handle = find_socket(self.transport)
+        if handle is not None:
+            self._control = KernelControl(handle, self._carrier.clock.seconds)
         # A producer that does not stream is told whenever all that it wrote is with the kernel.
         IConsumer(self.transport).registerProducer(self, not self._is_direct)
         peer = self.transport.getPeer()
@@ -220,6 +224,7 @@ class TCPCarrier(Factory):
     :param name: the carrier's name in its paths; another one when something lies between it and
         TCP.
     :raises ValueError: when the framing is not said in just one way.
+    :ivar clock: for delays and times.
     :ivar fruitless: connections in a row that have shown no authentic packet.
     :ivar unauthentic: packets that were not authentic, nor any that came together with them.
     """
@@ -251,9 +256,10 @@ class TCPCarrier(Factory):
         self.on_writable = on_writable
         self.fruitless = 0
         self.unauthentic = 0
+        self._connected_time = 0.0
         self._make_framing = framing
         self._choose_framing = choose_framing
-        self._clock = clock
+        self.clock = clock
         self._on_closed = on_closed
         self._on_connected = on_connected
         self._requires_introduction = requires_introduction
@@ -274,6 +280,13 @@ class TCPCarrier(Factory):
         How many connections there are, strangers included.
         """
         return len(self._connections)
+
+    @property
+    def newest_age(self) -> float:
+        """
+        Seconds since the newest connection stood, which may be gone.
+        """
+        return self.clock.seconds() - self._connected_time
 
     def buildProtocol(self, addr: IAddress | None) -> TCPConnection:
         """
@@ -326,7 +339,7 @@ class TCPCarrier(Factory):
             else:
                 connection.end()
         if self._connections:
-            timeout = self._clock.callLater(CLOSE_TIMEOUT, self.close_all)
+            timeout = self.clock.callLater(CLOSE_TIMEOUT, self.close_all)
             closed.addCallback(lambda _: timeout.cancel() if timeout.active() else None)
         else:
             closed.callback(None)
@@ -357,11 +370,12 @@ class TCPCarrier(Factory):
             connection.transport.abortConnection()
             return
         self.fruitless += 1
+        self._connected_time = self.clock.seconds()
         self._connections[connection.path] = connection
         if self._requires_introduction:
             if len(self._strangers) >= MAX_STRANGERS:
                 self._cut_stranger(next(iter(self._strangers)))
-            self._strangers[connection] = self._clock.callLater(
+            self._strangers[connection] = self.clock.callLater(
                 INTRODUCTION_TIMEOUT, connection.transport.abortConnection
             )
         if self._on_connected is not None:
@@ -419,7 +433,9 @@ def redialling_service(
     """
 
     def retry_delay(attempts: int) -> float:
-        return redial_delay(attempts - 1 + carrier.fruitless)
+        failures = attempts - 1 + carrier.fruitless
+        is_of_use = failures == 0 and carrier.newest_age >= FIRST_REDIAL
+        return 0.0 if is_of_use else redial_delay(failures)
 
     return _QuietClientService(endpoint, carrier, retryPolicy=retry_delay, clock=clock)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 
 #: Bytes read and written by one call: some records.
 READ_SIZE = 256 * 1024
@@ -77,8 +78,36 @@ def limit_unsent(transport: object) -> bool:
     """
     if not isinstance(transport, Connection):
         return False
-    handle: socket.socket = transport.getHandle()
+    _set_unsent_limit(transport.getHandle())
+    return True
+
+
+def shorten_queue(transport: object) -> None:
+    """
+    The same for a connection with any number of layers around its socket, TLS among them: little
+    waits below them, too.
+    """
+    connection = _find_connection(transport)
+    if connection is not None:
+        connection.bufferSize = UNSENT_LIMIT
+        _set_unsent_limit(connection.getHandle())
+
+
+def find_socket(transport: object) -> socket.socket | None:
+    """
+    The socket under any number of layers; ``None`` when there is no single one.
+    """
+    connection = _find_connection(transport)
+    return None if connection is None else connection.getHandle()
+
+
+def _find_connection(transport: object) -> Connection | None:
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport if isinstance(transport, Connection) else None
+
+
+def _set_unsent_limit(handle: socket.socket) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             handle.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
-    return True

@@ -5,16 +5,7 @@ its session. Not in the address, which logs and proxies remember, but in a cooki
 
 from __future__ import annotations
 
-import socket
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-from twisted.internet.tcp import Connection
-from twisted.protocols.policies import ProtocolWrapper
-
-from resip.carriers.tcp_socket import TCP_NOTSENT_LOWAT, UNSENT_LIMIT
 
 #: Where a server takes both, whatever the method.
 CARRIER_PATH = "/resip/v2/carrier"
@@ -92,21 +83,3 @@ def parse_cookie(value: bytes | None) -> SessionCookie | None:
     if len(session_id) != ID_SIZE or len(token) not in (0, TOKEN_SIZE):
         return None
     return SessionCookie(session_id, token, is_short)
-
-
-def shorten_queue(transport: Any) -> None:
-    """
-    Have little wait between a carrier and the network, in the kernel and below TLS: what waits is
-    lost with the connection, and whatever is written later waits behind it.
-
-    :param transport: of a connection, with any number of layers around its socket.
-    """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if not isinstance(transport, Connection):
-        return
-    transport.bufferSize = UNSENT_LIMIT
-    handle: socket.socket = transport.getHandle()
-    if sys.platform == "linux":
-        with suppress(OSError):
-            handle.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT)

@@ -42,7 +42,8 @@ from zope.interface import implementer
 
 from resip.carriers.failures import own_failure
 from resip.carriers.tcp import TCPCarrier, TCPConnection
-from resip.carriers.web import CARRIER_PATH, SessionCookie, WebAddress, shorten_queue
+from resip.carriers.tcp_socket import shorten_queue
+from resip.carriers.web import CARRIER_PATH, SessionCookie, WebAddress
 from resip.core.types import Path
 
 CARRIER_NAME = "websocket"

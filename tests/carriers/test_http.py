@@ -89,6 +89,28 @@ class TravelTests(WebTestCase):
         self.assertEqual(self.http.received, packets)
         self.assertGreater(len(self.network.connections), 3)
 
+    def test_a_post_that_is_slow(self) -> None:
+        """
+        While one POST is stuck, those behind it are answered, but none goes further ahead than the
+        server keeps: the link lives on, and nothing is lost.
+        """
+        client, _ = self.dial_http()
+        packets = random_packets(2000, seed=9)
+        client.send(*packets[:500])
+        self.network.settle()
+        client.send(*packets[500:1000])
+        slow = self.network.open_connections[2]
+        slow.allowance = 0
+        for start in range(1000, 2000, 100):
+            self.network.settle()
+            client.send(*packets[start : start + 100])
+        self.network.settle()
+        self.assertLess(len(self.http.received), 1000)
+        slow.allowance = None
+        self.network.settle()
+        self.assertEqual((client.closed, self.http.closed), ([], []))
+        self.assertEqual(self.http.received, packets)
+
     def test_posts_are_bounded(self) -> None:
         """
         No POST is longer than the server takes, and no more of them are under way than it keeps.

@@ -324,6 +324,23 @@ class RedialTests(TCPCarrierTestCase):
         reactor.advance(FIRST_REDIAL)
         self.assertEqual(len(reactor.tcpClients), dialled + 2)
 
+    def test_a_connection_that_was_of_use(self) -> None:
+        """
+        It is dialled again at once, unless it was gone at once: that may go on for ever.
+        """
+        reactor = MemoryReactorClock()
+        self.redial(reactor)
+        for life, is_at_once in ((FIRST_REDIAL, True), (FIRST_REDIAL / 2, False)):
+            connection = self.accept(reactor)
+            connection.dataReceived(GOOD)
+            self.clock.advance(life)
+            dialled = len(reactor.tcpClients)
+            connection.connectionLost(Failure(ConnectionDone()))
+            reactor.advance(0)
+            self.assertEqual(len(reactor.tcpClients), dialled + is_at_once)
+            reactor.advance(FIRST_REDIAL)
+            self.assertEqual(len(reactor.tcpClients), dialled + 1)
+
     def accept(self, reactor: MemoryReactorClock) -> IProtocol:
         """
         Let the last attempt succeed, and return what the transport would call.
