@@ -5,38 +5,46 @@ Thousands of clients in memory shake hands with the sessions of a real server, o
 send and get a word, and end it; then they are dropped, and their sessions stay. Each table is
 measured in a process of its own, from /proc. Time is virtual while clients come, and real where
 processor time is measured.
+
+A few clients are there at a time: Twisted's Clock sorts all its timers whenever one changes.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from twisted.internet.task import Clock
+from twisted.logger import globalLogBeginner
 
 from resip.bootstrap.keystore import KeyRecord
 from resip.carriers.channels import Channel
 from resip.core.errors import ResetCode
 from resip.core.events import DataReceived
+from resip.core.modern import endpoint
 from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
 from resip.core.modern.handshake import ClientHandshake, Hello
 from resip.core.modern.noise import public_key_of
 from resip.core.modern.parts import Agreement, IdAllocation
 from resip.core.modern.session import ModernSession
 from resip.core.types import Path, Protocol, Target
+from resip.services import sessions
 from resip.services.clock import Clocks
 from resip.services.server import PARKING_INTERVAL
 from resip.services.sessions import MAX_SESSIONS_PER_KEY, ServerSessions
 from resip.services.starters import make_controller
 
-#: Seconds between two looks at what is due, after which packets arrive, too.
+#: Seconds that packets are under way, and those between two looks at what is due while none is.
+LATENCY = 0.005
 STEP = 0.05
 #: Seconds for which a client is there: as long as credit may take to be announced, and more.
 VISIT = 5.0
@@ -44,14 +52,27 @@ SERVER = Path("memory", ("192.0.2.1", 31266))
 TARGET = Target(Protocol.TCP, "echo.example", 7)
 WORD = b"hello"
 #: Clients that are there together, also before the measurement: their own memory does not count.
-CROWD = 500
-#: Visits before the measurement of those that come one by one, and the seconds between them.
-WARM_UP = 20
-PAUSE = 5.0
+CROWD = 25
+#: Seconds after which every session is folded up whose client is gone.
+LONG = 120.0
 #: Seconds of idleness whose processor time is measured.
 IDLENESS = 10.0
 #: How many are compared at the beginning and at the end.
 SAMPLE = 100
+#: Packets whose cost is measured, and the seconds between two.
+PACKETS = 20
+KEEP_ALIVE = 60.0
+#: Sessions between two lines that say how far it is.
+PROGRESS = 1000
+
+
+class State(StrEnum):
+    """
+    What the sessions of clients that are gone are left to become. A server folds them up.
+    """
+
+    AWAKE = "awake, ciphers put away"
+    FOLDED = "folded up"
 
 
 class Echo:
@@ -107,9 +128,9 @@ class Client:
         hello = Hello(number + 1, 1 + number, INITIAL_SESSION_WINDOW, INITIAL_CHANNEL_WINDOW)
         key = bench.client_keys[number // (MAX_SESSIONS_PER_KEY - 1)]
         handshake = ClientHandshake(key, bench.server_key, hello, os.urandom)
-        began = time.perf_counter()
+        began = time.process_time()
         answer = bench.sessions.accept_handshake(handshake.message1)
-        self.start_time = time.perf_counter() - began
+        self.start_time = time.process_time() - began
         assert answer is not None, "the client is known"
         welcome, secrets = handshake.finish(answer.message2)
         agreement = Agreement(
@@ -131,20 +152,28 @@ class Client:
             now=bench.clock.seconds(),
         )
         self.session.use_path(SERVER, now=bench.clock.seconds())
+        self._due_time = 0.0
+
+    def wake(self) -> None:
+        """
+        Take a turn if anything is due.
+        """
+        now = self._bench.clock.seconds()
+        if now >= self._due_time:
+            self.session.handle_timer(now=now)
+            self.turn()
 
     def turn(self) -> None:
         """
         What a driver does.
         """
         now = self._bench.clock.seconds()
-        timer = self.session.get_timer()
-        if timer is not None and now >= timer:
-            self.session.handle_timer(now=now)
         while (event := self.session.next_event()) is not None:
             if isinstance(event, DataReceived):
                 self.session.consume(event.channel_id, len(event.data), now=now)
         for _, packets in self.session.datagrams_to_send(now=now):
             self._bench.post(self._bench.sessions.receive_datagrams, packets, self.path)
+        self._due_time = self.session.get_timer() or math.inf
 
     def receive(self, packets: list[bytes], path: Path) -> None:
         """
@@ -181,7 +210,6 @@ class Bench:
         }
         self.server_key = self.sessions.speak_modern(X25519PrivateKey.generate(), records.get)
         self._swept_at = self.clock.seconds()
-        self.sweep_times: list[float] = []
         self.started = 0
 
     def send(self, path: Path, packets: list[bytes]) -> None:
@@ -206,21 +234,27 @@ class Bench:
         """
         return True
 
-    def run_for(self, seconds: float) -> None:
+    def run_for(self, seconds: float, clients: Sequence[Client] = ()) -> None:
         """
         Let virtual time pass, with the server's one timer for idle sessions.
         """
         end = self.clock.seconds() + seconds
-        while self.clock.seconds() < end - STEP / 2:
-            self.clock.advance(STEP)
+        while self.clock.seconds() < end:
+            for client in clients:
+                client.wake()
+            self.clock.advance(LATENCY if self._mail else STEP)
             mail, self._mail = self._mail, []
             for receive, packets, path in mail:
                 receive(packets, path)
             if self.clock.seconds() >= self._swept_at + PARKING_INTERVAL:
                 self._swept_at = self.clock.seconds()
-                began = time.process_time()
-                self.sessions.park_idle()
-                self.sweep_times.append(time.process_time() - began)
+                self.sweep()
+
+    def sweep(self) -> None:
+        """
+        What the server's timer for idle sessions does.
+        """
+        self.sessions.park_idle()
 
     def visit(self, count: int) -> list[float]:
         """
@@ -230,45 +264,56 @@ class Bench:
         for client in clients:
             channel_id = client.session.open_channel(TARGET, now=self.clock.seconds())
             client.session.write(channel_id, WORD, now=self.clock.seconds())
-        self._stay(clients, VISIT / 2)
+            client.turn()
+        self.run_for(VISIT / 2, clients)
         for client in clients:
             if not self._keeps_channel:
                 client.session.end(1, now=self.clock.seconds())
-        self._stay(clients, VISIT / 2)
+                client.turn()
+        self.run_for(VISIT / 2, clients)
         for client in clients:
             assert client.session.channel_count == self._keeps_channel, "the channel has ended"
             del self._clients[client.path]
         return [client.start_time for client in clients]
 
-    def wake(self) -> float:
+    def visits(self, count: int) -> list[float]:
         """
-        Seconds that a packet takes whose session was folded up, the folding left out.
+        Clients come, a few at a time, until ``count`` have been there.
+        """
+        starts: list[float] = []
+        while len(starts) < count:
+            starts += self.visit(CROWD)
+            # A client's parts hold each other. Swept up later, they would count as the server's.
+            gc.collect(0)
+            if len(starts) % PROGRESS < CROWD:
+                print(f"{len(starts)} sessions", file=sys.stderr, flush=True)
+        return starts
+
+    def keep_alive(self, pause: float) -> float:
+        """
+        Processor seconds that the server takes for a keep-alive after a pause, answered and all,
+        until the session is idle again.
         """
         client = self._welcome()
-        self._stay([client], VISIT)
-        times = []
-        for _ in range(20):
-            self.run_for(150.0)
+        self.run_for(VISIT, [client])
+        spent = 0.0
+        for _ in range(PACKETS):
+            self.run_for(pause)
             now = self.clock.seconds()
-            client.session.retry(now=now)
+            client.session.handle_timer(now=now)
             ((_, packets),) = client.session.datagrams_to_send(now=now)
-            began = time.perf_counter()
+            began = time.process_time()
             self.sessions.receive_datagrams(packets, client.path)
-            times.append(time.perf_counter() - began)
-            self._stay([client], VISIT)
-        return median(times)
+            self.clock.advance(STEP)
+            spent += time.process_time() - began
+            self.run_for(VISIT, [client])
+        return spent / PACKETS
 
     def _welcome(self) -> Client:
         client = Client(self, self.started)
         self.started += 1
         self._clients[client.path] = client
         return client
-
-    def _stay(self, clients: Sequence[Client], seconds: float) -> None:
-        for _ in range(round(seconds / STEP)):
-            for client in clients:
-                client.turn()
-            self.run_for(STEP)
 
 
 def resident_kib() -> float:
@@ -286,33 +331,35 @@ def median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def measure(count: int, *, crowd: int, keeps_channel: bool) -> None:
+def measure(count: int, state: State, *, keeps_channel: bool) -> None:
     """
-    Let ``count`` clients come, ``crowd`` at a time, and print a table.
+    Let ``count`` clients come, and print a table.
     """
+    if state is not State.FOLDED:
+        endpoint.PARK_AFTER = math.inf
+    # One more than a server takes has to start, too.
+    sessions.MAX_SESSIONS = count + 2 * CROWD
+    # Until then all that is logged is kept.
+    globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
     bench = Bench(count, keeps_channel=keeps_channel)
-    for _ in range(1 if crowd > 1 else WARM_UP):
-        bench.visit(crowd)
-    bench.run_for(200.0)
+    gc.disable()
+    bench.visits(CROWD)
+    bench.run_for(LONG)
     gc.collect()
     before = resident_kib()
-    starts: list[float] = []
-    while len(starts) < count:
-        starts += bench.visit(crowd)
-        if crowd == 1:
-            bench.run_for(PAUSE)
+    starts = bench.visits(count)
+    bench.run_for(LONG)
     gc.collect()
+    gc.enable()
     show = partial(print, "   ", flush=True)
     show(f"the process, MiB               {resident_kib() / 1024:8.1f}")
-    show(f"for each session, KiB          {(resident_kib() - before) / count:8.2f}")
-    bench.run_for(120.0)
-    gc.collect()
-    show(f"the same, all folded up        {(resident_kib() - before) / count:8.2f}")
+    show(f"for each session, KiB          {(resident_kib() - before) / len(starts):8.2f}")
     show(f"start of the first {SAMPLE}, ms     {median(starts[:SAMPLE]) * 1e3:8.2f}")
     show(f"start of the last {SAMPLE}, ms      {median(starts[-SAMPLE:]) * 1e3:8.2f}")
     show(f"timers of the server           {len(bench.clock.getDelayedCalls()):8}")
     show(f"CPU in {IDLENESS:.0f} s of idleness, ms     {idle(bench) * 1e3:8.2f}")
-    show(f"waking one, ms                 {bench.wake() * 1e3:8.2f}")
+    pause = LONG if state is State.FOLDED else KEEP_ALIVE
+    show(f"CPU of a keep-alive, ms        {bench.keep_alive(pause) * 1e3:8.2f}")
 
 
 def idle(bench: Bench) -> float:
@@ -322,7 +369,7 @@ def idle(bench: Bench) -> float:
     began = time.process_time()
     for _ in range(round(IDLENESS / PARKING_INTERVAL)):
         time.sleep(PARKING_INTERVAL)
-        bench.sessions.park_idle()
+        bench.sweep()
     return time.process_time() - began
 
 
@@ -333,17 +380,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A server's idle sessions.")
     parser.add_argument("--count", type=int, default=10_000, help="sessions")
     parser.add_argument("--keep-channel", action="store_true", help="each keeps one channel open")
-    parser.add_argument("--crowd", type=int, help="only the table where so many come at a time")
+    parser.add_argument("--state", choices=[state.name for state in State], help="only this table")
     arguments = parser.parse_args()
-    if arguments.crowd is not None:
-        measure(arguments.count, crowd=arguments.crowd, keeps_channel=arguments.keep_channel)
+    if arguments.state is not None:
+        state = State[arguments.state]
+        measure(arguments.count, state, keeps_channel=arguments.keep_channel)
         return
-    command = [sys.executable, "-m", "bench.idle", "--count", str(arguments.count)]
-    if arguments.keep_channel:
-        command.append("--keep-channel")
-    for title, crowd in ((f"{CROWD} at a time, every 5 s", CROWD), ("one every 10 s", 1)):
-        print(f"{arguments.count} sessions begun {title}", flush=True)
-        subprocess.run([*command, "--crowd", str(crowd)], check=True)
+    command = [sys.executable, "-m", "bench.idle", *sys.argv[1:], "--state"]
+    runs = [
+        subprocess.Popen([*command, state.name], stdout=subprocess.PIPE, text=True)
+        for state in State
+    ]
+    for state, run in zip(State, runs, strict=True):
+        print(f"{arguments.count} sessions, {state}", flush=True)
+        print(run.communicate()[0], end="", flush=True)
+    if any(run.returncode for run in runs):
+        raise SystemExit("a run failed")
 
 
 if __name__ == "__main__":

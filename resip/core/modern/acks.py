@@ -4,30 +4,38 @@ Acknowledgements (docs/protocol.md, sections 3.1 and 5): when to say what arrive
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from math import ceil, log
 from struct import pack
 
 from resip.core.errors import ProtocolError
-from resip.core.modern.frames import ACK_DELAY_UNIT, MAX_ACK_PAIRS, FrameType, expand
+from resip.core.modern.frame_parser import expand
+from resip.core.modern.frames import ACK_DELAY_UNIT, MAX_ACK_PAIRS, FrameType
 from resip.core.rangeset import RangeSet
 
 #: Seconds for which the first packet that asks may wait for a second; M-33 allows 25 ms.
 ACK_DELAY = 0.005
 #: Packets that ask and are acknowledged together, when nothing is missing (RFC 9000, 13.2.2).
 ACK_THRESHOLD = 2
-#: Seconds after a gap for which every packet that asks is acknowledged at once.
-GAP_MEMORY = 0.1
-#: Acknowledgements in which each number stands. At 90 % loss 3 % of the numbers stay unsaid;
-#: at 50 %, none.
+#: The same when the sender waits for none: one costs both sides as much as several packets.
+PATIENT_THRESHOLD = 16
+#: Seconds after a packet that gets an answer for which those that bring nothing new are its
+#: copies and get none. What is sent because no answer came, comes later (M-35).
+COPY_TIME = 0.025
+#: Acknowledgements in which each number stands: so many that this share of the numbers stays
+#: unsaid, within these limits. At 90 % loss it is 3 %.
+UNSAID = 0.002
+LEAST_REPORTS = 4
 REPORTS = 32
+#: Bytes of the largest ACK frame.
+LARGEST_ACK = 10 + 4 * MAX_ACK_PAIRS
 #: Acknowledgement frames in one answer, for batches with more gaps than one frame can name.
 MAX_FRAMES = 4
 #: Share of missing numbers above which acknowledgements are repeated while nothing new arrives,
-#: how often at most, and how many seconds apart.
+#: how often at most, and over how many seconds: within what M-33 allows.
 REPEAT_LOSS = 0.2
 MAX_REPEATS = 8
-REPEAT_INTERVAL = 0.004
+REPEAT_TIME = 0.015
 #: Numbers that must have passed before their loss means anything.
 LOSS_SAMPLE = 20
 
@@ -38,37 +46,43 @@ class AckState:
     """
     When an acknowledgement is due, and the ACK frames that it consists of.
 
-    An ACK frame names the numbers of the last :data:`REPORTS` acknowledgements, not all that
-    are known: frames stay small on a path that loses a little for a long time.
+    An ACK frame names the numbers of the last acknowledgements, not all that are known: frames
+    stay small.
 
     :param received: the numbers accepted, kept by
         :class:`~resip.core.modern.replay.ReplayWindow`, which bounds them; only read here.
     :ivar largest: the highest number received, -1 before the first.
+    :ivar is_patient: the sender does not wait for acknowledgements.
     :ivar due_time: when :meth:`take` wants to be called, ``None`` when there is nothing to say.
     """
 
     __slots__ = (
+        "_asked_time",
         "_fresh_lowest",
-        "_gap_time",
+        "_has_news",
         "_largest_time",
         "_lows",
         "_marks",
         "_received",
+        "_repeat_interval",
         "_repeats",
         "_total",
         "_unacknowledged",
         "due_time",
+        "is_patient",
         "largest",
     )
 
     def __init__(self, received: RangeSet) -> None:
         self.largest = -1
         self.due_time: float | None = None
+        self.is_patient = False
         self._received = received
         #: How many numbers were received.
         self._total = 0
         self._largest_time = 0.0
-        self._gap_time: float | None = None
+        self._has_news = False
+        self._asked_time = -math.inf
         #: Packets that asked since the last acknowledgement.
         self._unacknowledged = 0
         #: Lowest number since the last acknowledgement.
@@ -77,22 +91,24 @@ class AckState:
         self._lows: list[int] = []
         self._marks: list[tuple[int, int]] = []
         self._repeats = 0
+        self._repeat_interval = 0.0
 
-    def add(self, first: int, last: int, *, asks: bool, now: float) -> None:
+    def add(self, first: int, last: int, *, asks: bool, is_news: bool = True, now: float) -> None:
         """
         The packets ``first`` to ``last`` were accepted, all of them for the first time.
 
         :param asks: whether any of them asks for an acknowledgement.
+        :param is_news: whether any of those brings something that had not arrived yet.
         """
-        if first != self.largest + 1:
-            self._gap_time = now
         if last > self.largest:
             self.largest = last
             self._largest_time = now
         self._total += last - first + 1
         if self._fresh_lowest is None or first < self._fresh_lowest:
             self._fresh_lowest = first
-        if asks:
+        if asks and (is_news or now - self._asked_time >= COPY_TIME):
+            self._has_news = self._has_news or is_news
+            self._asked_time = now
             self._schedule(last - first + 1, now)
 
     @property
@@ -117,14 +133,16 @@ class AckState:
         fresh = self._fresh_lowest
         if fresh is not None:
             self._remember(fresh)
-        # Only what asks starts repetitions anew; else two sides would answer each other's for ever.
-        if self._unacknowledged:
+        # Only news starts repetitions anew; else two sides would answer each other's for ever.
+        if self._has_news:
             self._repeats = repeats_for(self.loss)
+            self._repeat_interval = REPEAT_TIME / max(1, self._repeats)
         elif self._repeats:
             self._repeats -= 1
         self._fresh_lowest = None
+        self._has_news = False
         self._unacknowledged = 0
-        self.due_time = now + REPEAT_INTERVAL if self._repeats else None
+        self.due_time = now + self._repeat_interval if self._repeats else None
         unsaid = self.largest if fresh is None else fresh
         return self._frames(unsaid, delay=now - self._largest_time)
 
@@ -149,10 +167,18 @@ class AckState:
         """
         return self._unacknowledged > 0
 
+    def is_due(self, *, within: float = 0.0, now: float) -> bool:
+        """
+        Whether an acknowledgement, perhaps repeated, has to leave.
+
+        :param within: now or in so many seconds.
+        """
+        return self.due_time is not None and self.due_time <= now + within
+
     def _schedule(self, count: int, now: float) -> None:
         self._unacknowledged += count
-        has_gap = self._gap_time is not None and now - self._gap_time < GAP_MEMORY
-        at = now if has_gap or self._unacknowledged >= ACK_THRESHOLD else now + ACK_DELAY
+        threshold = PATIENT_THRESHOLD if self.is_patient else ACK_THRESHOLD
+        at = now if self._unacknowledged >= threshold else now + ACK_DELAY
         if self.due_time is None or at < self.due_time:
             self.due_time = at
 
@@ -169,7 +195,7 @@ class AckState:
         More frames follow only for numbers from ``unsaid`` on, which no frame named yet: more
         gaps came at once than one frame holds.
         """
-        floor = min(self._lows)
+        floor = min(self._lows[-reports_for(self.loss) :])
         frames: list[bytes] = []
         ranges: list[tuple[int, int]] = []
         for first, last in reversed(self._received):
@@ -195,7 +221,18 @@ def repeats_for(loss: float) -> int:
         return 0
     if loss >= 1:
         return MAX_REPEATS
-    return min(MAX_REPEATS, ceil(log(0.25) / log(loss)) - 1)
+    return min(MAX_REPEATS, math.ceil(math.log(0.25) / math.log(loss)) - 1)
+
+
+def reports_for(loss: float) -> int:
+    """
+    In how many acknowledgements each number stands, where so many of them are lost.
+    """
+    if loss <= 0:
+        return LEAST_REPORTS
+    if loss >= 1:
+        return REPORTS
+    return min(max(math.ceil(math.log(UNSAID) / math.log(loss)), LEAST_REPORTS), REPORTS)
 
 
 def ack_frame(ranges: Sequence[tuple[int, int]], *, delay: float) -> bytes:
@@ -225,7 +262,7 @@ def acknowledged_ranges(
     """
     The ranges that an ACK frame names, as (first, last), highest first.
 
-    :param counts: as :meth:`resip.core.modern.frames.FrameSink.on_ack` gets them.
+    :param counts: as :meth:`resip.core.modern.frame_parser.FrameSink.on_ack` gets them.
     :param next_number: the next number that this side will use.
     :raises ProtocolError: when a number was never sent (M-23).
     """

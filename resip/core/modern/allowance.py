@@ -18,6 +18,18 @@ UNPACED_RATE = 12.5e6
 #: rate, which no queue notices.
 LEAST_BURST = 16
 LEAST_BURST_TIME = 0.001
+#: Seconds of a shortest round trip, and bytes a second, from which on the window alone sets the
+#: pace: a timer wakes up as late as an answer comes, and on such paths it is the processors that
+#: are slow. The window holds so many seconds of the rate, which bounds the queue if it is the
+#: network after all; and so many bytes at most, the same for everybody who is faster, hence fair
+#: to both directions.
+QUICK_RTT = 0.002
+QUICK_RATE = 25e6
+QUICK_TIME = 0.01
+QUICK_WINDOW = 768 * 1024
+#: Busy channels wait there until this share of the window is free: else they would send a packet
+#: for each that arrived, which would be answered one by one, for ever.
+QUICK_SHARE = 0.25
 
 #: Seconds that the pacer's times may be early, as sums of floats round; tokens are whole besides.
 _ROUNDING = 1e-6
@@ -67,6 +79,12 @@ class SendAllowance:
         self._is_paced = not self.is_reliable or rate < UNPACED_RATE
         if not self._is_paced:
             return most
+        if rate >= QUICK_RATE and self._recovery.rtt.minimum < QUICK_RTT:
+            self._is_paced = False
+            self._window = min(self._window, QUICK_WINDOW, int(rate * QUICK_TIME))
+            room = self._window - self._recovery.in_flight.bytes
+            self.is_short = room < QUICK_SHARE * self._window
+            return room
         self._pacer.rate = rate
         self._pacer.burst = max(2.0 * datagram_size, rate * PACING_TICK)
         least = max(LEAST_BURST * datagram_size, min(rate * LEAST_BURST_TIME, most))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resip.core.errors import ChannelError, LimitError, ProtocolError, ResetCode
+from resip.core.errors import ChannelError, ProtocolError, ResetCode
 from resip.core.events import (
     ChannelClosed,
     ChannelEnded,
@@ -19,30 +19,14 @@ from resip.core.events import (
 )
 from resip.core.modern.backpressure import Backpressure
 from resip.core.modern.channel import Channel, ChannelState
-from resip.core.modern.channel_ids import ChannelIds
+from resip.core.modern.channel_table import ChannelTable
 from resip.core.modern.configuration import ModernConfiguration
 from resip.core.modern.connection import Connection
-from resip.core.modern.flow import Flow
-from resip.core.modern.flow_control import (
-    INITIAL_CHANNEL_WINDOW,
-    MAX_CHANNEL_WINDOW,
-    CreditWindow,
-    FlowControlError,
-    SendCredit,
-)
-from resip.core.modern.frames import open_frame, opened_frame, reset_frame
-from resip.core.modern.granted_credit import MAX_ABANDONED, GrantedCredit
-from resip.core.modern.send_stream import SendStream
+from resip.core.modern.flow_control import CreditWindow, FlowControlError, SendCredit
+from resip.core.modern.frames import opened_frame
+from resip.core.modern.granted_credit import GrantedCredit
+from resip.core.modern.parking import release_room
 from resip.core.types import Target
-
-#: Control frames that the peer has not acknowledged, although it goes on asking for more.
-MAX_UNACKED_FRAMES = 16_384
-
-
-class ChannelLimitError(ProtocolError):
-    """
-    The peer makes more channels than anybody has to remember: CLOSE code LIMIT.
-    """
 
 
 class Channels:
@@ -52,6 +36,22 @@ class Channels:
     :ivar events: for the owner, oldest first.
     :ivar now: the time of whatever is going on; set it before every call, seconds.
     """
+
+    __slots__ = (
+        "_backpressure",
+        "_configuration",
+        "_connection",
+        "_finishing",
+        "_granted",
+        "_losses",
+        "_outbound",
+        "_outbox",
+        "_readable",
+        "_session_credit",
+        "_table",
+        "events",
+        "now",
+    )
 
     def __init__(
         self,
@@ -69,13 +69,16 @@ class Channels:
         self._outbound = connection.outbound
         self._outbox = connection.outbox
         self._configuration = configuration
-        self._peer_channel_credit = peer_channel_credit
         self._session_credit = session_credit
         self._granted = GrantedCredit(connection, session_window)
         self._backpressure = Backpressure(configuration)
-        self._channels: dict[int, Channel] = {}
-        self._ids = ChannelIds(is_client=is_client)
-        self._is_closed = False
+        self._table = ChannelTable(
+            connection,
+            configuration,
+            self._granted,
+            is_client=is_client,
+            peer_channel_credit=peer_channel_credit,
+        )
         self._readable: dict[int, None] = {}
         self._finishing: dict[int, None] = {}
         self._losses = 0
@@ -84,7 +87,7 @@ class Channels:
         """
         How many channels there are.
         """
-        return len(self._channels)
+        return len(self._table.by_id)
 
     @property
     def is_idle(self) -> bool:
@@ -93,13 +96,20 @@ class Channels:
         """
         if self.events or self._readable or self._finishing or self._backpressure.kept:
             return False
-        return all(channel.is_idle for channel in self._channels.values())
+        return all(channel.is_idle for channel in self._table.by_id.values())
+
+    def rest(self) -> None:
+        """
+        Nothing went on for long.
+        """
+        release_room(self._table.by_id, self._readable, self._finishing)
+        self._granted.rest()
 
     def dissolve(self) -> None:
         """
         These objects are not needed any more: undo the circles in which they hold each other.
         """
-        for channel in self._channels.values():
+        for channel in self._table.by_id.values():
             channel.credit_source.close()
         self._granted.clear()
 
@@ -109,24 +119,13 @@ class Channels:
         """
         Ask for a channel; data may follow at once.
         """
-        if self._is_closed:
-            raise ChannelError("the session is over")
-        if len(self._channels) >= self._configuration.max_channels:
-            raise LimitError(f"the session has {len(self._channels)} channels, as many as allowed")
-        if self._granted.is_overdrawn:
-            raise LimitError(f"the peer has not heard yet that {MAX_ABANDONED} channels were reset")
-        frame = open_frame(self._ids.next_id, target, is_compressed=compress)
-        channel = self._add(self._ids.take(), ChannelState.OPENING, target)
-        if compress:
-            channel.compress()
-        self._outbox.say(frame)
-        return channel.channel_id
+        return self._table.open(target, compress=compress, now=self.now).channel_id
 
     def accept(self, channel_id: int) -> None:
         """
         Say yes to a request.
         """
-        channel = self._requested(channel_id)
+        channel = self._table.requested(channel_id)
         channel.state = ChannelState.OPEN
         self._outbox.say(opened_frame(channel_id))
         self._readable[channel_id] = None
@@ -135,14 +134,14 @@ class Channels:
         """
         Say no to a request.
         """
-        self._requested(channel_id)
+        self._table.requested(channel_id)
         self.reset(channel_id, code)
 
     def write(self, channel_id: int, data: bytes) -> int:
         """
         Queue bytes of a stream, or a datagram.
         """
-        channel = self._get(channel_id)
+        channel = self._table.existing(channel_id)
         flow, stream = channel.flow, channel.flow.stream
         if stream.end_mark is not None:
             raise ChannelError(f"channel {channel_id} was ended and takes no more data")
@@ -163,7 +162,7 @@ class Channels:
         """
         Nothing more will be written.
         """
-        channel = self._get(channel_id)
+        channel = self._table.existing(channel_id)
         channel.flow.stream.end()
         self._outbound.wants_to_send(channel.flow)
 
@@ -171,7 +170,7 @@ class Channels:
         """
         Abandon a channel.
         """
-        self._abandon(self._get(channel_id), code)
+        self._abandon(self._table.existing(channel_id), code)
         # What was reported and not yet fetched would come after the caller's farewell.
         late = [event for event in self.events if getattr(event, "channel_id", 0) == channel_id]
         for event in late:
@@ -182,7 +181,7 @@ class Channels:
         """
         The owner took received bytes.
         """
-        channel = self._channels.get(channel_id)
+        channel = self._table.by_id.get(channel_id)
         if channel is None:
             return
         if not 0 <= count <= channel.unconsumed:
@@ -208,11 +207,10 @@ class Channels:
         """
         The session is over.
         """
-        self._is_closed = True
-        for channel in self._channels.values():
+        for channel in self._table.by_id.values():
             if channel.state is not ChannelState.EXPECTED:
                 self.events.append(ChannelReset(channel.channel_id, ResetCode.SESSION_LOST))
-        self._channels.clear()
+        self._table.close()
         self._granted.clear()
         self._backpressure.clear()
         self._readable.clear()
@@ -244,7 +242,7 @@ class Channels:
         """
         OPEN.
         """
-        channel = self._find(channel_id)
+        channel = self._table.find(channel_id, now=self.now)
         if channel is None or channel.state is not ChannelState.EXPECTED:
             return
         channel.state = ChannelState.REQUESTED
@@ -257,7 +255,7 @@ class Channels:
         """
         OPENED.
         """
-        channel = self._channels.get(channel_id)
+        channel = self._table.by_id.get(channel_id)
         if channel is not None and channel.state is ChannelState.OPENING:
             channel.state = ChannelState.OPEN
             self.events.append(ChannelOpened(channel_id))
@@ -267,7 +265,7 @@ class Channels:
         """
         END.
         """
-        channel = self._find(channel_id)
+        channel = self._table.find(channel_id, now=self.now)
         if channel is not None:
             channel.stream.end(final_size)
             self._readable[channel_id] = None
@@ -276,14 +274,14 @@ class Channels:
         """
         RESET: answered with our own, whose count of bytes the peer needs for its credit.
         """
-        channel = self._find(channel_id)
+        channel = self._table.find(channel_id, now=self.now)
         self._granted.settle(channel_id, sent, now=self.now)
         if channel is None:
             return
         if sent > channel.stream.limit:
             raise FlowControlError(f"a stream reached {sent}; {channel.stream.limit} were allowed")
         self._granted.write_off(sent - channel.window.received, now=self.now)
-        self._say_reset(channel, code)
+        self._table.say_reset(channel, code)
         self._forget(channel)
         if channel.state is not ChannelState.EXPECTED:
             self.events.append(ChannelReset(channel_id, code))
@@ -292,7 +290,7 @@ class Channels:
         """
         CREDIT.
         """
-        channel = self._channels.get(channel_id)
+        channel = self._table.by_id.get(channel_id)
         if channel is None:
             return
         flow = channel.flow
@@ -308,27 +306,32 @@ class Channels:
         SESSION_CREDIT.
         """
         if self._session_credit.on_limit(limit):
-            for channel in self._channels.values():
+            for channel in self._table.by_id.values():
                 self._outbound.wants_to_send(channel.flow)
 
-    def on_stream(self, channel_id: int, offset_low32: int, pieces: Sequence[bytes]) -> None:
+    def on_stream(self, channel_id: int, offset_low32: int, pieces: Sequence[bytes]) -> bool:
         """
         STREAM or PIECE, or several in a row, each of which begins where the one before ends.
+
+        :return: whether any of it may be new.
         """
-        channel = self._channels.get(channel_id) or self._find(channel_id)
+        channel = self._table.by_id.get(channel_id) or self._table.find(channel_id, now=self.now)
         if channel is None:
-            return
-        grown = channel.stream.receive_truncated(offset_low32, pieces)
+            return True
+        stream = channel.stream
+        before = stream.next_offset
+        grown = stream.receive_truncated(offset_low32, pieces)
         if grown:
             self._granted.on_received(channel, grown, now=self.now)
-        if channel.stream.ready:
+        if stream.ready:
             self._readable[channel_id] = None
+        return stream.next_offset > before or stream.highest > stream.next_offset
 
     def on_datagram(self, channel_id: int, data: bytes) -> None:
         """
         DATAGRAM: a few are kept until somebody is there to take them.
         """
-        channel = self._channels.get(channel_id) or self._find(channel_id)
+        channel = self._table.by_id.get(channel_id) or self._table.find(channel_id, now=self.now)
         if channel is None or channel.end_reported:
             return
         if channel.state is not ChannelState.OPEN:
@@ -344,10 +347,10 @@ class Channels:
         losses = stats.packets_lost + stats.packets_expired
         if losses != self._losses:
             self._losses = losses
-            for channel in self._channels.values():
+            for channel in self._table.by_id.values():
                 self._outbound.wants_to_send(channel.flow)
         for channel_id in list(self._finishing):
-            self.close_if_done(self._channels[channel_id])
+            self.close_if_done(self._table.by_id[channel_id])
         self.wake_writers()
 
     def close_if_done(self, channel: Channel) -> None:
@@ -360,57 +363,8 @@ class Channels:
 
     # Inner parts.
 
-    def _get(self, channel_id: int) -> Channel:
-        try:
-            return self._channels[channel_id]
-        except KeyError:
-            raise ChannelError(f"there is no channel {channel_id}") from None
-
-    def _requested(self, channel_id: int) -> Channel:
-        channel = self._get(channel_id)
-        if channel.state is not ChannelState.REQUESTED:
-            raise ChannelError(f"channel {channel_id} was answered before")
-        return channel
-
-    def _find(self, channel_id: int) -> Channel | None:
-        """
-        A channel, made if the peer may begin it with this frame; ``None`` if it is over.
-        """
-        channel = self._channels.get(channel_id)
-        if channel is not None:
-            return channel
-        if self._is_closed or not self._ids.claim(channel_id):
-            return None
-        if self._granted.is_overdrawn or self._outbox.unacked >= MAX_UNACKED_FRAMES:
-            raise ChannelLimitError(f"channel {channel_id} is one of too many")
-        channel = self._add(channel_id, ChannelState.EXPECTED, None)
-        if len(self._channels) > self._configuration.max_channels:
-            self._abandon(channel, ResetCode.REFUSED)
-            return None
-        return channel
-
-    def _add(self, channel_id: int, state: ChannelState, target: Target | None) -> Channel:
-        configuration = self._configuration
-        flow = Flow(
-            channel_id,
-            SendStream(limit=configuration.send_buffer),
-            SendCredit(self._peer_channel_credit),
-            datagram_lifetime=configuration.datagram_lifetime,
-            datagram_queue=configuration.datagram_queue,
-        )
-        channel = self._channels[channel_id] = Channel(
-            flow,
-            self._outbox,
-            state=state,
-            target=target,
-            window=INITIAL_CHANNEL_WINDOW,
-            max_window=MAX_CHANNEL_WINDOW,
-        )
-        self._connection.trace.channel_updated(channel_id, "open", now=self.now)
-        return channel
-
     def _read(self, channel_id: int) -> None:
-        channel = self._channels.get(channel_id)
+        channel = self._table.by_id.get(channel_id)
         if channel is None or channel.state is not ChannelState.OPEN:
             return
         while channel.early:
@@ -422,7 +376,7 @@ class Channels:
             data = self._read_plain(channel, room)
             if data:
                 self.events.append(DataReceived(channel_id, data))
-        if channel_id not in self._channels:
+        if channel_id not in self._table.by_id:
             return
         if channel.stream.is_finished and not channel.is_readable and not channel.end_reported:
             channel.end_reported = True
@@ -448,21 +402,16 @@ class Channels:
             channel.unconsumed += len(data)
             self.events.append(DataReceived(channel.channel_id, data))
 
-    def _say_reset(self, channel: Channel, code: ResetCode) -> None:
-        self._outbox.say(reset_frame(channel.channel_id, code, channel.flow.stream.next_offset))
-
     def _abandon(self, channel: Channel, code: ResetCode) -> None:
-        self._say_reset(channel, code)
-        self._granted.abandon(channel, now=self.now)
-        self._forget(channel)
+        self._table.abandon(channel, code, now=self.now)
+        self._drop(channel)
 
     def _forget(self, channel: Channel) -> None:
-        channel_id = channel.channel_id
-        del self._channels[channel_id]
-        end = "closed" if channel.is_done else "reset"
-        self._connection.trace.channel_updated(channel_id, end, now=self.now)
-        self._readable.pop(channel_id, None)
-        self._finishing.pop(channel_id, None)
+        self._table.forget(channel, now=self.now)
+        self._drop(channel)
+
+    def _drop(self, channel: Channel) -> None:
+        self._readable.pop(channel.channel_id, None)
+        self._finishing.pop(channel.channel_id, None)
         self._backpressure.forget(channel)
         self._outbound.forget(channel.flow)
-        self._granted.forget(channel, now=self.now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from resip.core.errors import ProtocolError
-from resip.core.modern.channels import ChannelLimitError
+from resip.core.modern.channel_table import ChannelLimitError
 from resip.core.modern.flow_control import FlowControlError
 from resip.core.modern.frames import CloseCode
 from resip.core.modern.inbound import PeerClosed

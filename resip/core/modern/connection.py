@@ -11,29 +11,26 @@ from resip.core.congestion.rate import RateController
 from resip.core.events import Event, PathAnswered
 from resip.core.modern.acks import AckState, acknowledged_ranges
 from resip.core.modern.flow_control import SendCredit
-from resip.core.modern.frames import PING_FRAME, new_id_frame, retire_id_frame
+from resip.core.modern.frames import PING_FRAME
 from resip.core.modern.handshake import SessionSecrets
-from resip.core.modern.ids import IdPool, IssuedId, PeerIds
-from resip.core.modern.introduction import FIRST_INTRODUCTIONS, Introduction
+from resip.core.modern.id_exchange import IdExchange
+from resip.core.modern.ids import IdPool, PeerIds
 from resip.core.modern.keys import Keys
-from resip.core.modern.loss import ordinary_timeouts
 from resip.core.modern.mtu import PathMtuSearch
-from resip.core.modern.outbound import BURST, PACKET_OVERHEAD, Outbound
+from resip.core.modern.outbound import PACKET_OVERHEAD, Outbound
 from resip.core.modern.outbox import Outbox
 from resip.core.modern.path_memory import PathMemories, PathMemory
 from resip.core.modern.path_probes import PathProbes
 from resip.core.modern.path_watch import PathWatch
-from resip.core.modern.paths import CHALLENGE_RESERVE, ChosenPath, PathSelector, PathState
+from resip.core.modern.paths import ChosenPath, PathSelector, PathState
 from resip.core.modern.readings import readings
 from resip.core.modern.recovery import LossRecovery
-from resip.core.modern.reliable_sizes import reliable_sizes
-from resip.core.modern.reset import is_reset
+from resip.core.modern.reliable_sizes import UNPACED_SIZE
 from resip.core.modern.side_paths import SidePaths
+from resip.core.modern.sizing import LEAST_BUDGET, PacketSizing
 from resip.core.trace import NULL_TRACE, Trace
 from resip.core.types import Path, RandomBytes
 
-#: Bytes to an address that is not validated below which waiting for more is better.
-LEAST_BUDGET = 128
 #: Packets with CLOSE that a closed session sends at once: nobody will repeat it later (M-61).
 LAST_PACKETS = 3
 
@@ -44,8 +41,26 @@ class Connection:
 
     :ivar outbox: control frames to send. :ivar outbound: flows to send.
     :ivar recovery: what is in flight. :ivar last_received_time: of the last authentic packet.
-    :ivar trace: hears what happens.
+    :ivar ids: what packets begin with. :ivar trace: hears what happens.
     """
+
+    __slots__ = (
+        "_chosen",
+        "_controller",
+        "_keys",
+        "_memories",
+        "_selector",
+        "_side",
+        "_sizing",
+        "_watch",
+        "acks",
+        "ids",
+        "last_received_time",
+        "outbound",
+        "outbox",
+        "recovery",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -67,18 +82,16 @@ class Connection:
         self._controller = controller
         self.trace = trace
         self._keys = Keys(secrets, trace)
-        self._ids = IdPool(local_id, allocate=allocate_id, release=release_id, token=id_token)
-        self._peer_ids = PeerIds(peer_id, peer_token)
-        self._mtu = PathMtuSearch()
         self._selector = None if is_client else PathSelector(random_bytes)
         self._chosen = ChosenPath()
         self._watch = PathWatch() if is_client else None
         self._memories = PathMemories()
-        self._introduction = Introduction(is_over=not is_client)
-        self._wants_introduction = is_client
         self.recovery = LossRecovery(controller, is_driving=is_client, trace=trace)
         self.acks = AckState(self._keys.opener.window.ranges)
         self.outbox = Outbox()
+        own_ids = IdPool(local_id, allocate=allocate_id, release=release_id, token=id_token)
+        peer_ids = PeerIds(peer_id, peer_token)
+        self.ids = IdExchange(own_ids, peer_ids, self.outbox, is_client=is_client)
         self.outbound = Outbound(
             self._keys.sealer,
             self.recovery,
@@ -88,17 +101,19 @@ class Connection:
             peer_id=peer_id,
             session_credit=session_credit,
         )
+        self._sizing = PacketSizing(
+            self.outbound, self.recovery, controller, trace, is_client=is_client
+        )
         self._side = SidePaths(
             self.outbound,
             self.recovery,
             self.acks,
-            self._peer_ids,
+            peer_ids,
             self._selector,
             PathProbes(random_bytes),
             trace,
         )
         self.last_received_time = now
-        self._provide_ids()
 
     @property
     def path(self) -> Path | None:
@@ -133,28 +148,32 @@ class Connection:
         """
         self.trace.packets_dropped(self._keys.opener.drops, now=now)
 
-    def is_reset(self, packet: bytes) -> bool:
-        """
-        Whether a packet that did not open says that the peer has lost the session (M-42).
-        """
-        return is_reset(packet, self._peer_ids.tokens)
-
     def on_received(
-        self, path: Path, *, number: int, newest: int, count: int, size: int, now: float
+        self,
+        path: Path,
+        *,
+        number: int,
+        newest: int,
+        count: int,
+        copies: int,
+        size: int,
+        now: float,
     ) -> bool:
         """
         ``count`` authentic packets came by ``path``.
 
         :param number: the highest of their numbers. :param newest: the same without those that
-            only probe a path, -1 for none. :param size: bytes of all of them.
+            only probe a path, -1 for none. :param copies: those that brought nothing new.
+        :param size: bytes of all of them.
         :return: whether packets go elsewhere from now on.
         """
         self.trace.packets_received(path, count=count, size=size, highest=number, now=now)
         if self._watch is not None and newest >= 0:
-            self._watch.on_received(count, now=now)
+            self._watch.on_received(count - copies, now=now)
+        self.acks.is_patient = path.is_reliable and size >= count * UNPACED_SIZE
         self.last_received_time = now
         self.recovery.on_heard(loss=self.acks.loss)
-        if self.acks.is_waiting and not self._introduction.is_over:
+        if self.acks.is_waiting and not self._sizing.is_introduced:
             self.outbox.say_once(PING_FRAME)
         self._keys.on_received(probe_timeout=self.recovery.base_probe_timeout, now=now)
         if self._selector is None:
@@ -181,7 +200,7 @@ class Connection:
         if self._watch is not None and report.acked:
             is_owed = self.recovery.in_flight.packets > 0
             self._watch.on_acked(report.acked[-1].end - 1, is_answer_owed=is_owed, now=now)
-        self._mtu.on_ack(report, probe_timeout=self.recovery.base_probe_timeout)
+        self._sizing.on_ack(report)
         self.trace.metrics_updated(partial(readings, self.recovery, self._controller), now=now)
 
     def on_challenge(self, data: bytes, path: Path) -> None:
@@ -205,19 +224,6 @@ class Connection:
             self._path_changed(before, now=now)
         return has_changed
 
-    def on_new_id(self, issued: IssuedId) -> None:
-        """
-        A NEW_ID frame.
-        """
-        self._peer_ids.add(issued)
-
-    def on_retire_id(self, sequence: int) -> None:
-        """
-        A RETIRE_ID frame.
-        """
-        self._ids.on_retired(sequence)
-        self._provide_ids()
-
     # What leaves.
 
     def packets_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
@@ -228,7 +234,7 @@ class Connection:
         if state is None:
             return []
         self._keys.update(now=now)
-        self._size_packets(state, now=now)
+        self._sizing.choose(state, now=now)
         if state.budget < LEAST_BUDGET:
             return []
         first = self.recovery.next_number
@@ -247,7 +253,7 @@ class Connection:
         """
         Packets for other paths.
         """
-        self._say_retired()
+        self.ids.say_retired()
         return self._side.packets_to_send(now=now)
 
     def get_timer(self) -> float | None:
@@ -256,8 +262,8 @@ class Connection:
         """
         times = [self.recovery.get_timer(), self._keys.discard_time, self._side.get_timer()]
         if self._watch is not None:
-            probe_timeout = self.recovery.base_probe_timeout
-            times.append(self._watch.get_timer(probe_timeout=probe_timeout))
+            probe_timeout, rtt = self.recovery.base_probe_timeout, self.recovery.rtt.smoothed
+            times.append(self._watch.get_timer(probe_timeout=probe_timeout, rtt=rtt))
         state = self._current
         if state is not None and state.budget >= LEAST_BUDGET:
             times += [self.acks.due_time, self.outbound.pacing_time, self.outbound.copy_time]
@@ -271,9 +277,9 @@ class Connection:
             before = self.path
             if self._selector.handle_timer(now=now):
                 self._path_changed(before, now=now)
-        probe_timeout = self.recovery.base_probe_timeout
+        probe_timeout, rtt = self.recovery.base_probe_timeout, self.recovery.rtt.smoothed
         if self._watch is not None and self._watch.handle_timer(
-            probe_timeout=probe_timeout, now=now
+            probe_timeout=probe_timeout, rtt=rtt, now=now
         ):
             self.outbox.say_once(PING_FRAME)
         self._keys.handle_timer(now=now)
@@ -282,8 +288,7 @@ class Connection:
             count = self.recovery.pto_count
             self.trace.probe_timeout_expired(count=count, probes=probes, now=now)
             self.outbound.probe(probes)
-            self._wants_introduction = not self._introduction.is_over
-            self._mtu.on_probe_timeout(count - ordinary_timeouts(self.recovery.likely_loss))
+            self._sizing.on_probe_timeout(count)
         return probes > 0
 
     def use_path(self, path: Path, *, now: float) -> bool:
@@ -294,9 +299,7 @@ class Connection:
         if not self._chosen.use(path):
             return False
         self._path_changed(before, now=now)
-        self._introduction = Introduction(is_over=path.is_reliable)
-        self.outbound.introduction = self._introduction
-        self._wants_introduction = True
+        self._sizing.introduce(is_reliable=path.is_reliable)
         return True
 
     def probe_path(self, path: Path, *, now: float) -> None:
@@ -310,23 +313,23 @@ class Connection:
         """
         What a connection begins with (M-47).
         """
-        return self._peer_ids.id_for(path).to_bytes(4)
+        return self.ids.peer.id_for(path).to_bytes(4)
 
     def renew_id(self) -> None:
         """
         The network may be another one: nobody there should know the id (M-38).
         """
         path = self.path
-        if path is not None and not path.is_reliable and self._peer_ids.spares:
-            self._peer_ids.release(path)
-            self.outbound.peer_id = self._peer_ids.use(path)
+        if path is not None and not path.is_reliable and self.ids.peer.spares:
+            self.ids.peer.release(path)
+            self.outbound.peer_id = self.ids.peer.use(path)
 
     def path_closed(self, path: Path, *, now: float) -> bool:
         """
         A carrier is gone; returns whether packets go elsewhere, or nowhere, from now on.
         """
         self._side.probes.forget(path)
-        self._peer_ids.release(path)
+        self.ids.peer.release(path)
         paths = self._chosen if self._selector is None else self._selector
         if not paths.path_closed(path):
             return False
@@ -352,20 +355,27 @@ class Connection:
         """
         self._keys.request_update()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """
+        Whether there is nothing to put away.
+        """
+        return not self._keys.has_ciphers
+
     def rest(self) -> None:
         """
-        Put the ciphers away; the next packet builds them again.
+        Put away what the next packet builds again: the ciphers, and room for more.
         """
         self._keys.park()
         self.acks.rest()
+        self.outbox.rest()
+        self.outbound.rest()
 
     def close(self) -> tuple[int, ...]:
         """
         Release what others keep for this session; returns the ids under which it received.
         """
-        ids = self._ids.active
-        self._ids.close()
-        return ids
+        return self.ids.close()
 
     def seal_last(self, frame: bytes, *, now: float) -> list[tuple[Path, list[bytes]]]:
         """
@@ -380,45 +390,15 @@ class Connection:
         packets = [self.outbound.seal_alone(frame, now=now) for _ in range(count)]
         return [(state.path, packets)]
 
-    def _size_packets(self, state: PathState, *, now: float) -> None:
-        limit = BURST
-        if state.path.is_reliable:
-            size, limit = reliable_sizes(self._controller.pacing_rate)
-            self.outbound.datagram_size = size
-        else:
-            if self._wants_introduction:
-                # A first packet of full size lets the server answer with three times as much.
-                is_first = not self.recovery.pto_count
-                self.outbound.introduce(FIRST_INTRODUCTIONS if is_first else 1)
-            elif (
-                state.is_validated
-                and self.recovery.in_flight.packets
-                and not self.recovery.pto_count
-            ):
-                probe = self._mtu.get_probe(loss=self.recovery.likely_loss, now=now)
-                if probe is not None:
-                    self.outbound.send_padded(probe.size, probe)
-            self.outbound.datagram_size = self._mtu.size
-        self._wants_introduction = False
-        self.trace.size_chosen(self.outbound.datagram_size, now=now)
-        self._controller.datagram_size = self.outbound.datagram_size
-        # To an address that is not validated: one packet at a time, within the budget (M-20).
-        is_free = state.is_validated
-        self.outbound.burst.limit = limit if is_free else 1
-        if not is_free:
-            self.outbound.datagram_size = min(
-                self.outbound.datagram_size, max(LEAST_BUDGET, state.budget) - CHALLENGE_RESERVE
-            )
-
     def _path_changed(self, before: Path | None, *, now: float) -> None:
         path = self.path
         self.outbound.start_path(is_reliable=path is not None and path.is_reliable)
         is_known = before is not None and path is not None and before.carrier == path.carrier
         self.trace.path_updated(path, is_known=is_known, now=now)
         memory = self._memories.change(
-            before, PathMemory(self.recovery.remember(), self._mtu), path, now=now
+            before, PathMemory(self.recovery.remember(), self._sizing.mtu), path, now=now
         )
-        self._mtu = PathMtuSearch() if memory is None else memory.mtu
+        self._sizing.mtu = PathMtuSearch() if memory is None else memory.mtu
         self.recovery.on_path_changed(
             is_known=is_known,
             is_reliable=self.outbound.is_reliable,
@@ -430,14 +410,6 @@ class Connection:
         if path is None:
             return
         self._side.probes.forget(path)
-        self.outbound.peer_id = self._peer_ids.use(path)
+        self.outbound.peer_id = self.ids.peer.use(path)
         if before is not None:
             self.outbox.say_once(PING_FRAME)
-
-    def _say_retired(self) -> None:
-        for sequence in self._peer_ids.take_retired():
-            self.outbox.say(retire_id_frame(sequence))
-
-    def _provide_ids(self) -> None:
-        for issued in self._ids.replenish():
-            self.outbox.say(new_id_frame(issued.sequence, issued.session_id, issued.token))

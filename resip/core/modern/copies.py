@@ -35,6 +35,8 @@ class CopySchedule:
     Hands out copies when they are due.
     """
 
+    __slots__ = ("_budget", "_count", "_heap")
+
     def __init__(self, budget: CopyBudget) -> None:
         self._budget = budget
         self._heap: list[tuple[float, int, SmallPacket]] = []
@@ -76,6 +78,8 @@ class Copier:
 
     :param overhead: bytes of a packet beside its frames.
     """
+
+    __slots__ = ("_budget", "_controller", "_overhead", "_recovery", "_schedule")
 
     def __init__(
         self, recovery: LossRecovery, controller: RateController, *, overhead: int

@@ -31,11 +31,8 @@ Owner = TypeVar("Owner")
 #: Seconds of silence after which a session's ciphers are put away.
 REST_AFTER = 5.0
 #: Seconds of silence after which a session is folded up. A client that lives says something every
-#: 60 s, and to unfold and fold again costs more than to answer it: so many sessions may be awake
-#: and wait for that; when there are more, memory counts for more.
+#: 60 s, and to unfold and fold again costs several times as much as to answer it.
 PARK_AFTER = 100.0
-MAX_WAITING = 1000
-CROWDED_PARK_AFTER = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,7 @@ class ModernEndpoint(Generic[Owner]):
         self._by_id: dict[int, _Route] = {}
         self._sessions: dict[int, ModernSession] = {}
         # All sessions share these: what is folded up keeps functions as they are.
+        self._allocate = self._give_id
         self._release = _release_from(self._by_id)
         self._token = lambda session_id: reset_token(self._reset_key, session_id)
 
@@ -177,11 +175,11 @@ class ModernEndpoint(Generic[Owner]):
         """
         Let the sessions that have nothing to do take less memory. To be called now and then.
         """
-        awake = [session for session in self._sessions.values() if not session.is_parked]
-        patience = PARK_AFTER if len(awake) <= MAX_WAITING else CROWDED_PARK_AFTER
-        for session in awake:
+        for session in self._sessions.values():
+            if session.is_parked:
+                continue
             idle_time = now - session.last_received_time
-            if idle_time >= patience:
+            if idle_time >= PARK_AFTER:
                 session.park(now=now)
             elif idle_time >= REST_AFTER:
                 session.rest()
@@ -210,7 +208,7 @@ class ModernEndpoint(Generic[Owner]):
         self._sessions[session.session_id] = session
         return session
 
-    def _allocate(self, route: _Route) -> int:
+    def _give_id(self, route: _Route) -> int:
         session_id = self._draw_id()
         self._by_id[session_id] = route
         return session_id

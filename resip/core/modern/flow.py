@@ -79,6 +79,23 @@ class Flow:
             return True
         return bool(stream.unsent) and session_room > 0 and not self.credit.is_blocked
 
+    def cut(self, count: int, step: int, *, session: SendCredit) -> tuple[int, list[bytes]]:
+        """
+        Pieces of the stream that leave now: what was lost, else what is new.
+
+        :param count: of pieces, at most. :param step: bytes of each but the last.
+        :param session: what the peer takes of all channels together.
+        :return: the offset of the first, and the pieces.
+        """
+        stream = self.stream
+        if stream.has_lost:
+            return stream.cut_lost(count, step)
+        credit = min(self.credit.available, session.available)
+        offset, pieces = stream.cut(count, step, credit=credit)
+        self.credit.use(stream.next_offset - offset)
+        session.use(stream.next_offset - offset)
+        return offset, pieces
+
     def queue_datagram(self, data: bytes, *, now: float) -> None:
         """
         Let a datagram wait; the oldest goes when there are too many (M-29).

@@ -11,14 +11,14 @@ from __future__ import annotations
 from resip.core.errors import ProtocolError
 
 #: What each side grants at first, for each channel and for all together; named in the handshake.
-INITIAL_CHANNEL_WINDOW = 1024 * 1024
+INITIAL_CHANNEL_WINDOW = 2 * 1024 * 1024
 INITIAL_SESSION_WINDOW = 8 * 1024 * 1024
 #: What the windows grow to: memory that the peer can fill. 8 MiB are 670 Mbit/s at a round trip
 #: of 100 ms. Far below 2^31, so that 32 bits of an offset are enough (M-27).
 MAX_CHANNEL_WINDOW = 8 * 1024 * 1024
 MAX_SESSION_WINDOW = 32 * 1024 * 1024
 #: Seconds after which a delivery is announced although the credit would last: the sender can
-#: forget its copy then. Below so many bytes it is not worth a packet for longer.
+#: forget its copy then. Below so many bytes it is not worth a packet while more comes.
 DELIVERED_DELAY = 0.25
 SMALL_DELIVERY = 16 * 1024
 SMALL_DELIVERY_DELAY = 4.0
@@ -85,10 +85,10 @@ class CreditWindow:
         :param rtt: the smoothed round trip, seconds.
         """
         self.delivered += count
-        if self.due_time is None:
+        if self.delivered + self.window - self.limit < SMALL_DELIVERY:
             self.due_time = now + SMALL_DELIVERY_DELAY
-        if self.delivered + self.window - self.limit >= SMALL_DELIVERY:
-            self.due_time = min(self.due_time, now + DELIVERED_DELAY)
+        elif self.due_time is None or self.due_time > now + DELIVERED_DELAY:
+            self.due_time = now + DELIVERED_DELAY
         if self._round_time is not None:
             if self.delivered - self._round_start < self.window:
                 return

@@ -10,6 +10,7 @@ from resip.core.modern.connection import Connection
 from resip.core.modern.flow_control import CreditWindow
 from resip.core.modern.frames import session_credit_frame
 from resip.core.modern.outbox import CreditSource
+from resip.core.modern.parking import release_room
 
 #: Channels that this side reset and whose last count of bytes the peer still owes.
 MAX_ABANDONED = 4096
@@ -115,6 +116,12 @@ class GrantedCredit:
         self._owing.pop(channel.channel_id, None)
         channel.credit_source.close()
         self._release(channel.window.received - channel.window.delivered, now=now)
+
+    def rest(self) -> None:
+        """
+        Nothing was received for long.
+        """
+        release_room(self._owing, self._abandoned)
 
     def clear(self) -> None:
         """

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from resip.core.modern.noise import KEY_SIZE, HandshakeError, HandshakeState
-from resip.core.modern.protection import CipherSuite
+from resip.core.modern.packet_keys import CipherSuite
 from resip.core.types import RandomBytes
 
 PROTOCOL_NAME = "Noise_IK_25519_ChaChaPoly_BLAKE2s"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from resip.core.errors import ProtocolError
 from resip.core.rangeset import RangeSet
@@ -124,11 +125,11 @@ class PeerIds:
     __slots__ = ("_current", "_of_path", "_retired", "_stock", "_unsaid")
 
     def __init__(self, first_id: int, token: bytes | None) -> None:
-        self._stock = {0: IssuedId(0, first_id, token or b"")}
+        self._stock = [IssuedId(0, first_id, token or b"")]
         #: Those in use, the path used last at the end.
         self._of_path: dict[Path, IssuedId] = {}
         self._current: Path | None = None
-        self._retired = RangeSet()
+        self._retired: RangeSet | None = None  # most sessions never do
         self._unsaid: list[int] = []
 
     @property
@@ -152,7 +153,7 @@ class PeerIds:
         :raises ProtocolError: when the peer provides more than :data:`MAX_ACTIVE_IDS`, or gives
             one sequence number two ids, or one id two numbers.
         """
-        if issued.sequence in self._retired:
+        if self._retired is not None and issued.sequence in self._retired:
             return
         for known in self._active:
             if known.sequence == issued.sequence:
@@ -163,7 +164,7 @@ class PeerIds:
                 raise ProtocolError(f"NEW_ID {issued.sequence} repeats the id of {known.sequence}")
         if issued.sequence >= self._retired_count + MAX_ACTIVE_IDS:
             raise ProtocolError(f"NEW_ID {issued.sequence} makes more than {MAX_ACTIVE_IDS} ids")
-        self._stock[issued.sequence] = issued
+        self._stock.append(issued)
 
     def use(self, path: Path) -> int:
         """
@@ -184,7 +185,8 @@ class PeerIds:
         if issued is None:
             if not self._stock:
                 return next(reversed(self._of_path.values())).session_id
-            issued = self._stock.pop(min(self._stock))
+            issued = min(self._stock, key=attrgetter("sequence"))
+            self._stock.remove(issued)
         self._of_path[path] = issued
         if len(self._of_path) > MAX_ACTIVE_IDS - SPARE_IDS:
             oldest = next(other for other in self._of_path if other not in (self._current, path))
@@ -201,7 +203,7 @@ class PeerIds:
         if self._of_path or self._stock:
             self._retire(issued)
         else:
-            self._stock[issued.sequence] = issued  # the last one: better linked than lost
+            self._stock.append(issued)  # the last one: better linked than lost
 
     def take_retired(self) -> list[int]:
         """
@@ -211,15 +213,17 @@ class PeerIds:
         return retired
 
     def _retire(self, issued: IssuedId) -> None:
+        if self._retired is None:
+            self._retired = RangeSet()
         self._retired.add(issued.sequence)
         self._unsaid.append(issued.sequence)
 
     @property
     def _active(self) -> tuple[IssuedId, ...]:
-        return (*self._of_path.values(), *self._stock.values())
+        return (*self._of_path.values(), *self._stock)
 
     @property
     def _retired_count(self) -> int:
         # With the limit in add() at most four numbers are missing between the retired ones,
         # so these are a handful of ranges however long the session lives.
-        return sum(last - first + 1 for first, last in self._retired)
+        return sum(last - first + 1 for first, last in self._retired or ())

@@ -10,7 +10,7 @@ logarithm of those that it does not, never with the numbers that it names.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 from resip.core.modern.sent import SentRun
@@ -21,6 +21,11 @@ MEMORY_LIMIT = 256
 #: The same while nothing is in flight: an idle session must stay small.
 IDLE_MEMORY_LIMIT = 8
 
+#: From so many ranges on, those that the acknowledgement before named too are skipped.
+MANY_RANGES = 4
+
+#: One for all: an empty one has 216 bytes.
+_NO_RANGES: frozenset[tuple[int, int]] = frozenset()
 #: Above every packet number.
 _ANY_NUMBER = 1 << 63
 _first = attrgetter("first")
@@ -160,7 +165,7 @@ class InFlight:
     :ivar bytes: on the wire, in flight.
     """
 
-    __slots__ = ("_expired", "_flying", "_lost", "bytes", "packets")
+    __slots__ = ("_expired", "_flying", "_known_ranges", "_lost", "bytes", "packets")
 
     def __init__(self) -> None:
         self.packets = 0
@@ -168,6 +173,7 @@ class InFlight:
         self._flying = RunList()
         self._lost = RunList()
         self._expired = RunList()
+        self._known_ranges = _NO_RANGES
 
     @property
     def oldest(self) -> SentRun | None:
@@ -179,7 +185,7 @@ class InFlight:
     @property
     def oldest_wanted(self) -> SentRun | None:
         """
-        The same of those that somebody waits for: copies of what arrived left out.
+        The same of those that somebody waits for: what arrived in others left out.
         """
         oldest = self._flying.oldest
         if oldest is None or oldest.is_wanted:
@@ -209,6 +215,30 @@ class InFlight:
         self.packets += run.count
         self.bytes += run.wire_bytes
 
+    def resolve(
+        self, ranges: Sequence[tuple[int, int]]
+    ) -> tuple[list[SentRun], list[SentRun], list[SentRun]]:
+        """
+        Remove what an acknowledgement names.
+
+        :param ranges: (first, last), both included, highest first, not overlapping.
+        :return: the runs, lowest first: lost before, expired before, in flight.
+        """
+        is_anything_given_up = self.remembered_runs > 0
+        lost: list[SentRun] = []
+        expired: list[SentRun] = []
+        arrived: list[SentRun] = []
+        known = self._known_ranges
+        fresh = [range_ for range_ in ranges if range_ not in known]
+        for range_ in reversed(fresh):
+            arrived += self.take_acked(*range_)
+            if is_anything_given_up:
+                lost += self.recall_lost(*range_)
+                expired += self.recall_expired(*range_)
+        if len(ranges) > MANY_RANGES:
+            self._known_ranges = frozenset(ranges)
+        return lost, expired, arrived
+
     def take_acked(self, first: int, last: int) -> list[SentRun]:
         """
         Remove what is in flight of the numbers ``first`` to ``last``, both included.
@@ -229,14 +259,17 @@ class InFlight:
             self._lost.trim(MEMORY_LIMIT)
         return lost
 
-    def take_expired(self, *, sent_by: float, at_least: int = 0) -> list[SentRun]:
+    def take_expired(
+        self, *, sent_by: float, below: int = _ANY_NUMBER, at_least: int = 0
+    ) -> list[SentRun]:
         """
         Give up what was sent at ``sent_by`` or before, without calling it lost.
 
+        :param below: runs that begin with this number or a higher one stay.
         :param at_least: packets to give up whenever they were sent, oldest first.
         :return: the runs, oldest first. They are remembered, so they may be split later.
         """
-        expired = self._flying.take_older(below=_ANY_NUMBER, sent_by=sent_by)
+        expired = self._flying.take_older(below=below, sent_by=sent_by)
         missing = at_least - sum(run.count for run in expired)
         if missing > 0:
             expired += self._flying.take_packets(missing)
@@ -269,6 +302,7 @@ class InFlight:
         """
         self._lost.trim(IDLE_MEMORY_LIMIT)
         self._expired.trim(IDLE_MEMORY_LIMIT)
+        self._known_ranges = _NO_RANGES
 
     def _left(self, runs: list[SentRun]) -> list[SentRun]:
         for run in runs:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from resip.core.errors import ResetCode
 from resip.core.modern.channels import Channels
 from resip.core.modern.connection import Connection
-from resip.core.modern.frames import STREAM_LAYOUTS, FrameType, parse_frames
-from resip.core.modern.ids import IssuedId
+from resip.core.modern.frame_parser import parse_frames
+from resip.core.modern.frames import STREAM_LAYOUTS, FrameType
 from resip.core.modern.protection import OVERHEAD
 from resip.core.types import Path, Target
 
@@ -39,6 +39,16 @@ class Inbound:
     :param on_path_change: packets go elsewhere from now on.
     """
 
+    __slots__ = (
+        "_channels",
+        "_connection",
+        "_has_probes",
+        "_is_old",
+        "_now",
+        "_on_path_change",
+        "_path",
+    )
+
     def __init__(
         self,
         connection: Connection,
@@ -52,6 +62,8 @@ class Inbound:
         self._path: Path | None = None
         self._now = 0.0
         self._has_probes = False
+        #: The data in a packet had all arrived before.
+        self._is_old = False
 
     def receive(self, packets: Sequence[bytes], path: Path, *, now: float) -> bool:
         """
@@ -72,50 +84,64 @@ class Inbound:
             return False
         numbers = [number for number, _ in authentic]
         plaintexts = [plaintext for _, plaintext in authentic]
+        copies = 0
         for start, stop in _consecutive(numbers):
-            asks = self._dispatch(plaintexts[start:stop])
-            self._connection.acks.add(numbers[start], numbers[stop - 1], asks=asks, now=now)
+            asks, is_news = self._dispatch(plaintexts[start:stop])
+            self._connection.acks.add(
+                numbers[start], numbers[stop - 1], asks=asks, is_news=is_news, now=now
+            )
+            copies += 0 if is_news or not asks else stop - start
         size = sum(map(len, plaintexts)) + OVERHEAD * len(plaintexts)
         number = newest = max(numbers)
         if self._has_probes:
             ordinary = (number for number, data in authentic if data[0] not in _PROBING)
             newest = max(ordinary, default=-1)
         if self._connection.on_received(
-            path, number=number, newest=newest, count=len(numbers), size=size, now=now
+            path,
+            number=number,
+            newest=newest,
+            count=len(numbers),
+            copies=copies,
+            size=size,
+            now=now,
         ):
             self._on_path_change()
         return True
 
-    def _dispatch(self, plaintexts: Sequence[bytes]) -> bool:
+    def _dispatch(self, plaintexts: Sequence[bytes]) -> tuple[bool, bool]:
         """
-        Hand on the frames of some packets; returns whether any asks for an acknowledgement.
+        Hand on the frames of some packets; returns whether any asks for an acknowledgement, and
+        whether any that does brings something new.
 
         Packets that continue one stream, as in any bulk transfer, are handed on together.
         """
-        asks = False
+        asks = is_news = False
         pieces: list[bytes] = []
         stream = start = end = -1
         for plaintext in plaintexts:
             layout = STREAM_LAYOUTS.get(plaintext[0])
             if layout is None or len(plaintext) <= layout.size:
                 if pieces:
-                    self._channels.on_stream(stream, start, pieces)
+                    is_news = self._channels.on_stream(stream, start, pieces) or is_news
                     pieces, end = [], -1
-                asks = parse_frames(plaintext, self) or asks
+                self._is_old = False
+                if parse_frames(plaintext, self):
+                    asks = True
+                    is_news = is_news or not self._is_old
                 continue
             asks = True
             _, channel_id, offset = layout.unpack_from(plaintext)
             if offset != end or channel_id != stream:
                 if pieces:
-                    self._channels.on_stream(stream, start, pieces)
+                    is_news = self._channels.on_stream(stream, start, pieces) or is_news
                     pieces = []
                 stream, start = channel_id, offset
             piece = plaintext[layout.size :]
             pieces.append(piece)
             end = offset + len(piece)
         if pieces:
-            self._channels.on_stream(stream, start, pieces)
-        return asks
+            is_news = self._channels.on_stream(stream, start, pieces) or is_news
+        return asks, is_news
 
     # A FrameSink: what is not the channels'.
 
@@ -145,13 +171,13 @@ class Inbound:
         """
         NEW_ID.
         """
-        self._connection.on_new_id(IssuedId(sequence, session_id, token))
+        self._connection.ids.on_new_id(sequence, session_id, token)
 
     def on_retire_id(self, sequence: int) -> None:
         """
         RETIRE_ID.
         """
-        self._connection.on_retire_id(sequence)
+        self._connection.ids.on_retire_id(sequence)
 
     # A FrameSink: what is.
 
@@ -189,7 +215,7 @@ class Inbound:
         """
         PIECE, or STREAM behind other frames.
         """
-        self._channels.on_stream(channel_id, offset_low32, (data,))
+        self._is_old = not self._channels.on_stream(channel_id, offset_low32, (data,))
 
     def on_datagram(self, channel_id: int, data: bytes) -> None:
         """

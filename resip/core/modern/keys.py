@@ -22,6 +22,8 @@ class Keys:
     :ivar discard_time: when the key before has to go, ``None`` without one.
     """
 
+    __slots__ = ("_has_old_key", "_is_requested", "_trace", "discard_time", "opener", "sealer")
+
     def __init__(self, secrets: SessionSecrets, trace: Trace) -> None:
         self.opener = Opener(secrets.cipher, secrets.receive)
         self.sealer = Sealer(secrets.cipher, secrets.send)
@@ -81,6 +83,13 @@ class Keys:
             sealer.start_key_update()
             self._trace.keys_updated(sealer.generation, is_ours=True, now=now)
             self._is_requested = False
+
+    @property
+    def has_ciphers(self) -> bool:
+        """
+        Whether there is anything to put away.
+        """
+        return self.opener.has_cipher or self.sealer.has_cipher
 
     def park(self) -> None:
         """

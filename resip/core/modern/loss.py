@@ -133,7 +133,7 @@ class ReorderingWindow:
 
     def __init__(self) -> None:
         self._extent = 0.0
-        self._renewed_at = -math.inf
+        self._renewed_at = 0.0
 
     def observe(self, extent: float, rtt: RttEstimator, *, now: float) -> None:
         """

@@ -138,6 +138,23 @@ class PathMtuSearch:
     :param maximum: bytes, the largest packet that the carrier takes.
     """
 
+    __slots__ = (
+        "_allowed",
+        "_attempts",
+        "_base",
+        "_failed",
+        "_first_large_loss",
+        "_large_losses",
+        "_last_large_loss",
+        "_maximum",
+        "_probe",
+        "_probe_time",
+        "_proven",
+        "_raise_time",
+        "size",
+        "state",
+    )
+
     def __init__(self, *, maximum: int = CANDIDATES[-1]) -> None:
         self.state = SearchState.BASE
         self._maximum = maximum

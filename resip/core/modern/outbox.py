@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from resip.core.modern.parking import release_room
 from resip.core.modern.sent import Control
 
 
@@ -127,6 +128,8 @@ class Outbox:
     :ivar unacked: frames to be repeated that are not known to have arrived, waiting or not.
     """
 
+    __slots__ = ("_credits", "_once", "_repeated", "unacked")
+
     def __init__(self) -> None:
         self.unacked = 0
         # Lists, since an empty deque takes three quarters of a kilobyte in every idle session.
@@ -165,6 +168,12 @@ class Outbox:
         Whether a credit of this source waits.
         """
         return source in self._credits
+
+    def rest(self) -> None:
+        """
+        Nothing was said for long.
+        """
+        release_room(self._credits)
 
     def forget_credit(self, source: CreditSource) -> None:
         """

@@ -16,6 +16,7 @@ import pickle
 import pickletools
 import zlib
 from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Protocol
 
 from resip.core.modern.configuration import ModernConfiguration
 from resip.core.trace import Trace
@@ -95,6 +96,21 @@ class Folder:
             _LEVEL, zlib.DEFLATED, _WINDOW_BITS, zlib.DEF_MEM_LEVEL, zdict=self._dictionary
         )
         return deflater.compress(written) + deflater.flush()
+
+
+class _Table(Protocol):
+    def __len__(self) -> int: ...
+
+    def clear(self) -> None: ...
+
+
+def release_room(*tables: _Table) -> None:
+    """
+    An empty dict keeps the room of what it once held. Let it go.
+    """
+    for table in tables:
+        if not table:
+            table.clear()
 
 
 def _without_secrets(written: bytes) -> bytes:

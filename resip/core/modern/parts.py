@@ -78,6 +78,14 @@ class Parts:
         times = (self.connection.get_timer(), self.channels.get_timer())
         return min([time for time in times if time is not None], default=None)
 
+    def rest(self) -> None:
+        """
+        Put away what the next packet builds again.
+        """
+        if not self.connection.is_at_rest:
+            self.connection.rest()
+            self.channels.rest()
+
 
 @dataclass(frozen=True, slots=True)
 class Parked:
@@ -147,7 +155,7 @@ def park(parts: Parts, owner: object, *, now: float) -> Parked | None:
     is_sending = connection.outbox and connection.path is not None
     if is_due_soon or is_sending or not channels.is_idle:
         return None
-    connection.rest()
+    parts.rest()
     folded = _FOLDER.fold((connection, channels, parts.inbound), owner)
     parked = Parked(folded, connection.path, connection.last_received_time, len(channels), timer)
     channels.dissolve()

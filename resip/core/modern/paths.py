@@ -225,6 +225,8 @@ class PathSelector:
     :param random_bytes: where challenges come from.
     """
 
+    __slots__ = ("_highest_number", "_newest", "_random_bytes", "_states", "current")
+
     def __init__(self, random_bytes: RandomBytes) -> None:
         self.current: PathState | None = None
         self._random_bytes = random_bytes
@@ -374,6 +376,8 @@ class ChosenPath:
 
     :ivar current: where to send, ``None`` without any carrier.
     """
+
+    __slots__ = ("current",)
 
     def __init__(self) -> None:
         self.current: PathState | None = None

@@ -120,16 +120,20 @@ class ProbeTimeout:
         arriving = max(1 - loss, OUTAGE_TIMEOUTS / MAX_OUTAGE_TIMEOUTS)
         return self.count * arriving >= OUTAGE_TIMEOUTS
 
-    def count_probes(self, loss: float, *, is_new: bool) -> int:
+    def count_probes(self, loss: float, *, is_new: bool, is_copied: bool = False) -> int:
         """
-        So many that two of them should arrive, or in an outage, which may last, one.
+        So many that two of them should arrive, or in an outage, which may last, one. One also for
+        the first timeout of what left in several copies: mostly only its answers got lost.
 
         :param loss: share of the packets that is lost, 0 to 1.
         :param is_new: that is not known yet.
+        :param is_copied: the oldest packet that somebody waits for has copies.
         """
         if is_new and not self.is_silence:
             return FIRST_PROBES
         arriving = max(1 - loss, 1 / MAX_PROBES)
+        if is_copied and self.count == 1:
+            return round(1 / arriving)
         if self.is_silence:
             return math.ceil(1 / arriving)
         return max(MIN_PROBES, min(MAX_PROBES, math.ceil(2 / arriving)))

@@ -9,24 +9,19 @@ Packet protection: whole packets from plaintexts and back, a batch at a time.
 
 Sections 1.1, 2.1 and 2.2 of docs/protocol.md. What depends on the number of packets is kept
 flat on purpose: one block cipher call masks a whole batch, and a packet in its turn costs one
-AEAD call and little else. Cipher contexts take kilobytes, so they are built on first use and
-an idle session can put them away (``park``); only the raw secrets stay.
+AEAD call and little else.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Iterable, Iterator, Sequence
-from enum import IntEnum, StrEnum
+from collections.abc import Sequence
+from enum import StrEnum
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from resip.core.errors import LimitError
+from resip.core.modern.packet_keys import CipherSuite, HeaderMask, PacketKeys
 from resip.core.modern.replay import ReplayWindow
 
 HEADER_SIZE = 8
@@ -35,9 +30,6 @@ TAG_SIZE = 16
 MIN_PACKET_SIZE = HEADER_SIZE + 1 + TAG_SIZE
 #: Bytes that a packet is longer than its frames.
 OVERHEAD = HEADER_SIZE + TAG_SIZE
-
-SECRET_SIZE = 32
-IV_SIZE = 12
 
 #: Packets under one key after which a sender should move on (M-15).
 KEY_UPDATE_AT = 1 << 22
@@ -49,23 +41,6 @@ _NUMBER_MASK = _PHASE_BIT - 1
 _NUMBER_SPAN = 1 << 31
 
 _HEADER = Struct("!II")
-_MASK = Struct("!I12x")  # the first four bytes of each block
-
-
-class CipherSuite(IntEnum):
-    """
-    How packets are encrypted, by the numbers of the handshake's CIPHERS.
-    """
-
-    AES_128_GCM = 1
-    CHACHA20_POLY1305 = 2
-
-    @property
-    def key_size(self) -> int:
-        """
-        Bytes of the key, and of the mask's key.
-        """
-        return 16 if self is CipherSuite.AES_128_GCM else 32
 
 
 class DropTrigger(StrEnum):
@@ -85,15 +60,6 @@ class DropTrigger(StrEnum):
     KEY_UNAVAILABLE = "key_unavailable"
 
 
-def expand(secret: bytes, label: bytes, size: int) -> bytes:
-    """
-    HKDF-Expand with SHA-256 for at most 32 bytes, which are its first block.
-
-    Source: RFC 5869 section 2.3.
-    """
-    return hmac.digest(secret, label + b"\x01", "sha256")[:size]
-
-
 def decode_number(low: int, next_number: int) -> int:
     """
     The packet number closest to ``next_number`` whose low 31 bits are ``low`` (M-11).
@@ -108,76 +74,6 @@ def decode_number(low: int, next_number: int) -> int:
     if number > next_number + _NUMBER_SPAN // 2 and number >= _NUMBER_SPAN:
         return number - _NUMBER_SPAN
     return number
-
-
-class PacketKeys:
-    """
-    The AEAD and IV of one direction in one phase, from one secret (section 1.1).
-
-    :param secret: 32 bytes.
-    """
-
-    __slots__ = ("_aead", "_iv", "_secret", "suite")
-
-    def __init__(self, suite: CipherSuite, secret: bytes) -> None:
-        if len(secret) != SECRET_SIZE:
-            raise ValueError(f"a secret has {SECRET_SIZE} bytes, not {len(secret)}")
-        self.suite = suite
-        self._secret = secret
-        self._aead: AESGCM | ChaCha20Poly1305 | None = None
-        self._iv = 0
-
-    def contexts(self) -> tuple[AESGCM | ChaCha20Poly1305, int]:
-        """
-        The cipher and the IV as a number, built when they are not there.
-        """
-        if self._aead is None:
-            key = expand(self._secret, b"resip key", self.suite.key_size)
-            is_aes = self.suite is CipherSuite.AES_128_GCM
-            self._aead = AESGCM(key) if is_aes else ChaCha20Poly1305(key)
-            self._iv = int.from_bytes(expand(self._secret, b"resip iv", IV_SIZE))
-        return self._aead, self._iv
-
-    def following(self) -> PacketKeys:
-        """
-        The keys of the next phase.
-        """
-        return PacketKeys(self.suite, expand(self._secret, b"resip ku", SECRET_SIZE))
-
-    def park(self) -> None:
-        """
-        Put the cipher away until it is needed again.
-        """
-        self._aead = None
-        self._iv = 0
-
-
-class HeaderMask:
-    """
-    The mask over the second word of the headers of one direction (M-10), the same in all phases.
-
-    :param first_secret: the direction's secret from the handshake.
-    """
-
-    __slots__ = ("_context", "_key")
-
-    def __init__(self, suite: CipherSuite, first_secret: bytes) -> None:
-        self._key = expand(first_secret, b"resip hp", suite.key_size)
-        self._context: CipherContext | None = None
-
-    def masks(self, tags: Iterable[bytes]) -> Iterator[tuple[int]]:
-        """
-        What to XOR each word with, in one cipher call for all of them.
-        """
-        if self._context is None:
-            self._context = Cipher(AES(self._key), ECB()).encryptor()
-        return _MASK.iter_unpack(self._context.update(b"".join(tags)))
-
-    def park(self) -> None:
-        """
-        Put the cipher away until it is needed again.
-        """
-        self._context = None
 
 
 class Sealer:
@@ -281,6 +177,13 @@ class Sealer:
         while self.generation < generation:
             self._advance()
 
+    @property
+    def has_cipher(self) -> bool:
+        """
+        Whether there is anything to put away.
+        """
+        return self._keys.has_cipher
+
     def park(self) -> None:
         """
         Put the ciphers away; the next packet builds them again.
@@ -382,6 +285,13 @@ class Opener:
         Three probe timeouts after :attr:`generation` changed: late packets open no more (M-16).
         """
         self._previous_keys = None
+
+    @property
+    def has_cipher(self) -> bool:
+        """
+        Whether there is anything to put away.
+        """
+        return self._keys.has_cipher
 
     def park(self) -> None:
         """

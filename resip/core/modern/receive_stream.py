@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from resip.core.errors import ProtocolError
 from resip.core.modern.flow_control import FlowControlError
-from resip.core.modern.frames import expand
+from resip.core.modern.frame_parser import expand
 
 #: Pieces that wait for something before them. With all of them a byte long and none next to
 #: another that is 6 MB of objects; a sender of whole packets that fills the largest window with

@@ -20,6 +20,7 @@ from resip.core.modern.loss import LossMeter, RecoveryStats, ReorderingWindow
 from resip.core.modern.path_memory import Measured
 from resip.core.modern.probe_timeout import ProbeTimeout
 from resip.core.modern.sent import SentRun
+from resip.core.modern.time_threshold import TimeThreshold
 from resip.core.rtt import INITIAL_RTT, RttEstimator
 from resip.core.trace import NULL_TRACE, Trace
 
@@ -31,9 +32,6 @@ FEW_DELIVERED = 8
 
 #: Deadlines are met even if ``now`` is this much early, as sums of floats round. Seconds.
 _ROUNDING = 1e-6
-_NEVER = -math.inf
-#: From so many ranges on, those that the acknowledgement before named too are skipped.
-_MANY_RANGES = 4
 
 
 class LossRecovery:
@@ -54,6 +52,22 @@ class LossRecovery:
     :param is_driving: this side finds the way back after an outage, as clients do.
     """
 
+    __slots__ = (
+        "_controller",
+        "_is_reliable",
+        "_path_start",
+        "_peer_loss",
+        "_settled_below",
+        "_threshold",
+        "_timeout",
+        "_trace",
+        "in_flight",
+        "loss",
+        "next_number",
+        "rtt",
+        "stats",
+    )
+
     def __init__(
         self,
         controller: RateController,
@@ -69,13 +83,10 @@ class LossRecovery:
         self.next_number = 0
         self._controller = controller
         self._trace = trace
-        self._reordering = ReorderingWindow()
+        self._threshold = TimeThreshold()
         self._is_reliable = False
         # Packets below this number took another network: they tell nothing about this one.
         self._path_start = 0
-        self._largest_acked = -1
-        self._largest_acked_time = _NEVER
-        self._known_ranges: frozenset[tuple[int, int]] = frozenset()
         # Expired packets below this number were counted as lost, or belong to an outage.
         self._settled_below = 0
         self._timeout = ProbeTimeout(is_driving=is_driving)
@@ -121,19 +132,14 @@ class LossRecovery:
         """
         When the oldest packet counts as lost if nothing more arrives; ``None`` when no packet
         sent after it was acknowledged.
-
-        Source: RFC 9002 section 6.1.2, with the learnt window for the fixed eighth.
         """
-        oldest = self.in_flight.oldest
-        if oldest is None or oldest.first > self._largest_acked:
-            return None
-        return oldest.time + self._loss_delay(now=oldest.time)
+        return self._threshold.get_time(self.in_flight.oldest, self.rtt)
 
     def reordering_window(self, *, now: float) -> float:
         """
         Seconds that packets are expected to overtake each other by (M-34).
         """
-        return self._reordering.get(self.rtt, now=now)
+        return self._threshold.reordering.get(self.rtt, now=now)
 
     def on_sent(self, run: SentRun, *, now: float) -> None:
         """
@@ -165,17 +171,15 @@ class LossRecovery:
             (M-23). Nothing has changed then.
         """
         self._check(largest, ranges)
-        late_lost, late_expired, arrived = self._take_acked(ranges)
+        late_lost, late_expired, arrived = self.in_flight.resolve(ranges)
         acked = late_lost + late_expired + arrived
         if not acked:
             return AckReport((), (), 0, None, self.in_flight.bytes)
         if late_lost and late_expired:
             acked.sort(key=lambda run: run.first)
-        self._observe_reordering(acked[0], late_lost, now=now)
+        self._threshold.observe(acked[0], late_lost, self.rtt, path_start=self._path_start, now=now)
         rtt = self._sample_rtt(acked[-1], largest, delay, now=now)
-        if acked[-1].first > self._largest_acked:
-            self._largest_acked = acked[-1].end - 1
-            self._largest_acked_time = acked[-1].time
+        self._threshold.on_acked(acked[-1])
         for run in acked:
             run.report_acked()
         spurious = self._count_acked(acked, late_lost, late_expired)
@@ -190,7 +194,6 @@ class LossRecovery:
             self._controller.on_ack(report, now=now)
         if not self.in_flight.packets:
             self.in_flight.shrink_memory()
-            self._known_ranges = frozenset()
         return report
 
     def on_heard(self, *, loss: float) -> None:
@@ -266,63 +269,26 @@ class LossRecovery:
         if not is_known:
             self.rtt = RttEstimator(initial_rtt)
             self.loss = LossMeter()
-            self._reordering = ReorderingWindow()
+            self._threshold.reordering = ReorderingWindow()
             self._path_start = self.next_number
         self._controller.on_path_changed(is_known=is_known, now=now)
         if measured is not None:
             self.rtt, self.loss = measured.rtt, measured.loss
-            self._reordering = measured.reordering
+            self._threshold.reordering = measured.reordering
             self._controller.recall(measured.controller, now=now)
 
     def remember(self) -> Measured:
         """
         What was measured of the path in use, which is about to be left.
         """
-        return Measured(self.rtt, self.loss, self._reordering, self._controller.remember())
+        reordering = self._threshold.reordering
+        return Measured(self.rtt, self.loss, reordering, self._controller.remember())
 
     def _check(self, largest: int, ranges: Sequence[tuple[int, int]]) -> None:
         if largest >= self.next_number:
             raise ProtocolError(f"ack of {largest}, but the next number is {self.next_number}")
         if not ranges or ranges[0][1] != largest or ranges[-1][0] < 0:
             raise ProtocolError(f"ack of {largest} with ranges that do not go down from there to 0")
-
-    def _take_acked(
-        self, ranges: Sequence[tuple[int, int]]
-    ) -> tuple[list[SentRun], list[SentRun], list[SentRun]]:
-        """
-        What the ranges resolve, lowest first: lost before, expired before, in flight.
-        """
-        flight = self.in_flight
-        is_anything_given_up = flight.remembered_runs > 0
-        lost: list[SentRun] = []
-        expired: list[SentRun] = []
-        arrived: list[SentRun] = []
-        known = self._known_ranges
-        fresh = [range_ for range_ in ranges if range_ not in known]
-        for range_ in reversed(fresh):
-            arrived += flight.take_acked(*range_)
-            if is_anything_given_up:
-                lost += flight.recall_lost(*range_)
-                expired += flight.recall_expired(*range_)
-        if len(ranges) > _MANY_RANGES:
-            self._known_ranges = frozenset(ranges)
-        return lost, expired, arrived
-
-    def _observe_reordering(
-        self, oldest: SentRun, late_lost: Sequence[SentRun], *, now: float
-    ) -> None:
-        """
-        Learn from what came after packets that were sent later.
-
-        The times of sending miss part of the lateness where bursts are far apart. For a packet
-        that was wrongly called lost the time until its answer makes up for it.
-        """
-        if self._path_start <= oldest.first < self._largest_acked:
-            extent = self._largest_acked_time - oldest.time
-            self._reordering.observe(extent, self.rtt, now=now)
-        if late_lost and late_lost[0].first >= self._path_start:
-            lateness = now - late_lost[0].time - max(self.rtt.smoothed, self.rtt.latest)
-            self._reordering.observe(lateness, self.rtt, now=now)
 
     def _sample_rtt(
         self, newest: SentRun, largest: int, delay: float, *, now: float
@@ -331,7 +297,8 @@ class LossRecovery:
         Source: RFC 9002 section 5.1. Also from a packet that was given up: numbers are not
         reused, and a round trip that grew beyond the timeout could never be learnt otherwise.
         """
-        if newest.end - 1 != largest or newest.first < max(self._largest_acked, self._path_start):
+        known = max(self._threshold.largest_acked, self._path_start)
+        if newest.end - 1 != largest or newest.first < known:
             return None
         sample = now - newest.time
         delay = min(max(delay, 0.0), MAX_ACK_DELAY)
@@ -372,21 +339,12 @@ class LossRecovery:
         if self.is_outage:
             self._settled_below = self.next_number
             return []
-        runs = self.in_flight.recent_expired(first=self._settled_below, below=self._largest_acked)
+        below = self._threshold.largest_acked
+        runs = self.in_flight.recent_expired(first=self._settled_below, below=below)
         lost = [run for run in runs if not run.is_probe]
         self.loss.count(lost=[(run.first, run.end) for run in lost])
-        self._settled_below = max(self._settled_below, self._largest_acked)
+        self._settled_below = max(self._settled_below, below)
         return lost
-
-    def _loss_delay(self, *, now: float) -> float:
-        """
-        Seconds after its sending at which a packet counts as lost, a later one having arrived.
-
-        When nothing but time says so, acknowledgements may also be late: hence the variation.
-        """
-        rtt = self.rtt
-        slack = max(self.reordering_window(now=now), 2 * rtt.variation)
-        return max(rtt.smoothed, rtt.latest) + slack
 
     def _detect_losses(self, *, now: float) -> list[SentRun]:
         """
@@ -394,12 +352,11 @@ class LossRecovery:
 
         :return: the runs, path MTU probes left out.
         """
-        oldest = self.in_flight.oldest
-        if oldest is None or oldest.first > self._largest_acked:
+        oldest, below = self.in_flight.oldest, self._threshold.largest_acked
+        if oldest is None or oldest.first > below:
             return []
-        overtaken = self._largest_acked_time - self.reordering_window(now=now)
-        sent_by = max(overtaken, now - self._loss_delay(now=now)) + _ROUNDING
-        lost = self.in_flight.take_lost(below=self._largest_acked, sent_by=sent_by)
+        sent_by = self._threshold.sent_by(self.rtt, now=now) + _ROUNDING
+        lost = self.in_flight.take_lost(below=below, sent_by=sent_by)
         if not lost:
             return lost
         counted = [run for run in lost if not run.is_probe]
@@ -420,15 +377,21 @@ class LossRecovery:
         return max(oldest.time, self._timeout.time) + self.probe_timeout
 
     def _on_probe_timeout(self, *, now: float) -> int:
-        if self.in_flight.packets and self.in_flight.oldest_wanted is None:
+        wanted = self.in_flight.oldest_wanted
+        if self.in_flight.packets:
             # Copies of what arrived: no use in asking for them.
-            self._expire(self.in_flight.take_expired(sent_by=now), "not_needed", now=now)
-            return 0
+            below = self.next_number if wanted is None else wanted.first
+            unneeded = self.in_flight.take_expired(sent_by=now, below=below)
+            self._expire(unneeded, "not_needed", now=now)
+            if wanted is None:
+                self.in_flight.shrink_memory()
+                return 0
         self._timeout.on_timeout(now=now)
         self.stats.pto_count_total += 1
         rtt = self.rtt
         is_new = not rtt.has_sample or self.stats.packets_acked < FEW_DELIVERED
-        probes = self._timeout.count_probes(self.likely_loss, is_new=is_new)
+        is_copied = wanted is not None and wanted.group is not None
+        probes = self._timeout.count_probes(self.likely_loss, is_new=is_new, is_copied=is_copied)
         sent_by = now - 2 * (rtt.smoothed + 4 * rtt.variation)
         runs = self.in_flight.take_expired(sent_by=sent_by, at_least=probes)
         self._expire(runs, "pto_expired", now=now)

@@ -3,7 +3,7 @@ Copies of thin traffic (docs/protocol.md, section 9): packets spent so that a ke
 wait for the detection of a loss.
 
 A loss costs a round trip or more, a copy some milliseconds. Data that is little compared with
-what the path carries is sent several times, as many as leave one message in 250 without a copy
+what the path carries is sent several times, as many as leave one message in 200 without a copy
 that arrives, within a budget that bulk traffic does not feel. While the loss of a path is unknown
 it is taken for high: without loss that costs a new session some dozens of packets in all.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import ceil, exp, log
 
 #: Share of messages of which every copy may be lost; what a 99th percentile needs, and some.
-RESIDUAL_LOSS = 0.004
+RESIDUAL_LOSS = 0.005
 #: Loss below which nothing is repeated.
 MIN_LOSS = 0.005
 #: Copies of a message, the first included, from the first loss on (M-45).

@@ -9,6 +9,9 @@ from __future__ import annotations
 RELIABLE_PACKET_TIME = 0.001
 LEAST_RELIABLE_SIZE = 4 * 1024
 MOST_RELIABLE_SIZE = 64 * 1024 - 1
+#: Who sends packets of this size is neither paced nor held back by a window
+#: (see :data:`~resip.core.modern.allowance.UNPACED_RATE`), and waits for no acknowledgement.
+UNPACED_SIZE = 32 * 1024
 #: And a burst so many, for the same reasons: a keystroke waits behind it.
 RELIABLE_BURST_TIME = 0.005
 LEAST_RELIABLE_BURST = 16 * 1024

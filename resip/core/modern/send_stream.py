@@ -236,6 +236,13 @@ class SendStream:
         if len(self._lost):
             self._lost.remove(start, end)
 
+    def has_arrived(self, start: int, end: int) -> bool:
+        """
+        Whether all bytes from ``start`` up to ``end`` arrived, in whatever packet.
+        """
+        start = max(start, self.delivered)
+        return start >= end or self._acked.first_gap(start, end)[0] >= end
+
     def on_lost(self, start: int, end: int) -> None:
         """
         A packet with the bytes from ``start`` up to ``end`` is lost; no matter if they arrived

@@ -52,6 +52,11 @@ class SentStream(Protocol):
         The bytes from ``start`` up to ``end`` arrived.
         """
 
+    def has_arrived(self, start: int, end: int) -> bool:
+        """
+        Whether all bytes from ``start`` up to ``end`` arrived, in whatever packet.
+        """
+
     def on_lost(self, start: int, end: int) -> None:
         """
         The bytes from ``start`` up to ``end`` are lost, unless other copies arrived.
@@ -135,9 +140,12 @@ class SentRun:
     @property
     def is_wanted(self) -> bool:
         """
-        Somebody waits for its arrival: no copy of it has arrived.
+        Somebody waits for its arrival: neither a copy of it has arrived, nor its data in others.
         """
-        return self.group is None or not self.group.is_acked
+        if self.group is not None and self.group.is_acked:
+            return False
+        end = self.offset + self.length
+        return self.stream is None or not self.stream.has_arrived(self.offset, end)
 
     @property
     def wire_bytes(self) -> int:

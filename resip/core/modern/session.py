@@ -167,7 +167,7 @@ class ModernSession:
             self._fail(error)
             return True
         if not is_authentic:
-            if any(self._connection.is_reset(packet) for packet in packets):
+            if any(self._connection.ids.is_reset(packet) for packet in packets):
                 self._end("the server does not know the session any more")
             return False
         if self._liveness is not None:
@@ -258,10 +258,10 @@ class ModernSession:
 
     def rest(self) -> None:
         """
-        Put the ciphers away; the next packet builds them again.
+        Put away what the next packet builds again, the ciphers above all.
         """
-        if self._parked is None and not self._is_closed:
-            self._connection.rest()
+        if self._awake is not None and not self._is_closed:
+            self._awake.rest()
 
     def park(self, *, now: float) -> bool:
         """

@@ -28,6 +28,17 @@ class SidePaths:
     :param selector: the server's paths, ``None`` at the client, which owes nobody proofs.
     """
 
+    __slots__ = (
+        "_acks",
+        "_outbound",
+        "_peer_ids",
+        "_recovery",
+        "_responses",
+        "_selector",
+        "_trace",
+        "probes",
+    )
+
     def __init__(
         self,
         outbound: Outbound,

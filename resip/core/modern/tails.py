@@ -47,6 +47,8 @@ class Tails:
     The streams that have data in flight which was not copied, and what of it is due again.
     """
 
+    __slots__ = ("_tails",)
+
     def __init__(self) -> None:
         self._tails: dict[Flow, _Tail] = {}
 

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.core.errors import ProtocolError
 from resip.core.modern import acks
 from resip.core.modern.acks import AckState, ack_frame, acknowledged_ranges, repeats_for
-from resip.core.modern.frames import ACK_DELAY_UNIT, MAX_ACK_PAIRS, parse_frames
+from resip.core.modern.frame_parser import parse_frames
+from resip.core.modern.frames import ACK_DELAY_UNIT, MAX_ACK_PAIRS
 from resip.core.rangeset import RangeSet
 from tests.core.modern.test_frames import RecordingSink
 
@@ -36,14 +37,20 @@ class Receiver:
         self.acks = AckState(self.numbers)
 
     def receive(
-        self, first: int, last: int | None = None, *, now: float = 0.0, asks: bool = True
+        self,
+        first: int,
+        last: int | None = None,
+        *,
+        now: float = 0.0,
+        asks: bool = True,
+        is_news: bool = True,
     ) -> None:
         """
         Packets arrive.
         """
         last = first if last is None else last
         self.numbers.add(first, last)
-        self.acks.add(first, last, asks=asks, now=now)
+        self.acks.add(first, last, asks=asks, is_news=is_news, now=now)
 
     def ranges(self, *, now: float = 0.0) -> list[tuple[int, int]]:
         """
@@ -76,30 +83,52 @@ class TimingTests(SynchronousTestCase):
         receiver.receive(1, now=1.001)
         self.assertEqual(receiver.acks.due_time, 1.001)
 
-    def test_a_gap_makes_hurry_for_a_while(self) -> None:
+    def test_a_sender_that_does_not_wait(self) -> None:
         """
-        After a gap every packet is acknowledged at once, and 100 ms later no more.
+        Of who does not wait, many more packets are acknowledged together, but none later.
+        """
+        receiver = Receiver()
+        receiver.acks.is_patient = True
+        receiver.receive(0, acks.PATIENT_THRESHOLD - 2, now=1.0)
+        self.assertEqual(receiver.acks.due_time, 1.0 + acks.ACK_DELAY)
+        receiver.receive(acks.PATIENT_THRESHOLD - 1, now=1.001)
+        self.assertEqual(receiver.acks.due_time, 1.001)
+
+    def test_copies_get_no_answer_of_their_own(self) -> None:
+        """
+        What brings nothing new within 25 ms after news is a copy of that; the next
+        acknowledgement names it.
         """
         receiver = Receiver()
         receiver.receive(0, now=1.0)
-        receiver.receive(2, now=1.0)
         receiver.ranges(now=1.0)
-        receiver.receive(3, now=1.09)
-        self.assertEqual(receiver.acks.due_time, 1.09)
-        receiver.ranges(now=1.09)
-        receiver.receive(4, now=1.11)
-        self.assertEqual(receiver.acks.due_time, 1.11 + acks.ACK_DELAY)
+        receiver.receive(1, 2, is_news=False, now=1.024)
+        self.assertIsNone(receiver.acks.due_time)
+        self.assertFalse(receiver.acks.is_waiting)
+        receiver.receive(3, now=1.1)
+        self.assertEqual(receiver.ranges(now=1.1), [(0, 3)])
 
-    def test_reordering_makes_hurry_too(self) -> None:
+    def test_what_was_sent_again_for_want_of_an_answer_gets_one(self) -> None:
         """
-        A packet that arrives late is acknowledged at once.
+        A packet without news that comes later than 25 ms after news is acknowledged like any.
         """
         receiver = Receiver()
-        for number in (0, 2, 3):
-            receiver.receive(number, now=0.0)
-        receiver.ranges(now=0.0)
-        receiver.receive(1, now=5.0)
-        self.assertEqual(receiver.acks.due_time, 5.0)
+        receiver.receive(0, now=1.0)
+        receiver.ranges(now=1.0)
+        receiver.receive(1, is_news=False, now=1.026)
+        self.assertEqual(receiver.acks.due_time, 1.026 + acks.ACK_DELAY)
+
+    def test_what_leaves_soon_may_take_it_along(self) -> None:
+        """
+        A packet that leaves within so many seconds of its time asks whether one is due.
+        """
+        receiver = Receiver()
+        self.assertFalse(receiver.acks.is_due(within=1.0, now=1.0))
+        receiver.receive(0, now=1.0)
+        self.assertFalse(receiver.acks.is_due(now=1.0))
+        self.assertFalse(receiver.acks.is_due(within=0.002, now=1.0))
+        self.assertTrue(receiver.acks.is_due(within=0.002, now=1.004))
+        self.assertTrue(receiver.acks.is_due(now=1.006))
 
     def test_what_does_not_ask_gets_no_answer(self) -> None:
         """
@@ -140,16 +169,22 @@ class FrameTests(SynchronousTestCase):
 
     def test_old_numbers_are_dropped(self) -> None:
         """
-        A number that stood in REPORTS acknowledgements is not said again: frames stay small.
+        A number that stood in as many acknowledgements as the loss asks for is not said again:
+        frames stay small.
         """
         receiver = Receiver()
-        receiver.receive(0)
-        receiver.ranges()
-        for number in range(2, 2 + 2 * acks.REPORTS, 2):
+        for number in range(0, 200, 2):
             receiver.receive(number)
             ranges = receiver.ranges()
-        self.assertEqual(len(ranges), acks.REPORTS)
-        self.assertEqual(ranges[-1], (2, 2))
+        self.assertEqual(len(ranges), acks.reports_for(0.5))
+        self.assertEqual(ranges[0], (198, 198))
+
+    def test_how_often_a_number_is_said(self) -> None:
+        """
+        So often that 2 in 1,000 stay unsaid, 4 to 32 times.
+        """
+        rates = [0.0, 0.1, 0.3, 0.5, 0.9, 1.0]
+        self.assertEqual([acks.reports_for(rate) for rate in rates], [4, 4, 6, 9, 32, 32])
 
     def test_a_late_number_is_said(self) -> None:
         """
@@ -240,7 +275,7 @@ class RepetitionTests(SynchronousTestCase):
 
     def test_repetitions_end(self) -> None:
         """
-        At 75 % loss an acknowledgement is said five times, 4 ms apart, and then no more.
+        At 75 % loss an acknowledgement is said five times within 15 ms, and then no more.
         """
         receiver = self.lossy_receiver()
         self.assertAlmostEqual(receiver.acks.loss, 0.75)
@@ -248,7 +283,7 @@ class RepetitionTests(SynchronousTestCase):
         while receiver.acks.due_time is not None:
             times.append(round(receiver.acks.due_time - 1.0, 6))
             receiver.ranges(now=receiver.acks.due_time)
-        self.assertEqual(times, [0.004, 0.008, 0.012, 0.016])
+        self.assertEqual(times, [0.00375, 0.0075, 0.01125, 0.015])
 
     def test_acknowledgements_do_not_start_them_anew(self) -> None:
         """
@@ -260,6 +295,18 @@ class RepetitionTests(SynchronousTestCase):
             assert now is not None
             receiver.receive(number, now=now, asks=False)
             receiver.ranges(now=now)
+        self.assertIsNone(receiver.acks.due_time)
+
+    def test_neither_do_copies(self) -> None:
+        """
+        A packet that came again is acknowledged once.
+        """
+        receiver = self.lossy_receiver()
+        receiver.acks.take(now=1.0)
+        while receiver.acks.due_time is not None:
+            receiver.ranges(now=receiver.acks.due_time)
+        receiver.receive(100, is_news=False, now=2.0)
+        receiver.ranges(now=2.005)
         self.assertIsNone(receiver.acks.due_time)
 
 

@@ -12,6 +12,11 @@ from resip.core.congestion.erasure_aware import ErasureAwareController
 from resip.core.modern.allowance import (
     LEAST_BURST,
     LEAST_BURST_TIME,
+    QUICK_RATE,
+    QUICK_RTT,
+    QUICK_SHARE,
+    QUICK_TIME,
+    QUICK_WINDOW,
     UNPACED_RATE,
     SendAllowance,
 )
@@ -54,7 +59,8 @@ class AllowanceTests(SynchronousTestCase):
         A session that has sent nothing for a second.
         """
         self.controller = ScriptedController(datagram_size=SIZE, random=random.Random(1).random)
-        self.allowance = SendAllowance(self.controller, LossRecovery(self.controller))
+        self.recovery = LossRecovery(self.controller)
+        self.allowance = SendAllowance(self.controller, self.recovery)
         self.now = 1e7 / 3
 
     def get(self) -> int:
@@ -119,6 +125,49 @@ class AllowanceTests(SynchronousTestCase):
         self.controller.window = 0
         self.get()
         self.assertIsNone(self.allowance.ready_at(now=self.now))
+
+    def test_quick_paths(self) -> None:
+        """
+        Where answers come at once and much passes, the window alone rules; it is the same for
+        whoever measured more, and nothing is owed when the path turns out to be slow.
+        """
+        self.recovery.rtt.update(QUICK_RTT / 2, now=self.now, ack_delay=0.0)
+        slow = int(QUICK_RATE * QUICK_TIME)
+        for rate, window in ((QUICK_RATE, slow), (1e8, QUICK_WINDOW), (1e9, QUICK_WINDOW)):
+            self.controller.rate = rate
+            for _ in range(10):
+                self.assertEqual(self.get(), window)
+                self.assertFalse(self.allowance.is_short)
+                self.assertIsNone(self.allowance.ready_at(now=self.now))
+        self.controller.window = SIZE
+        self.assertEqual(self.get(), SIZE)
+        self.controller.rate, self.controller.window = QUICK_RATE / 2, 1 << 30
+        self.now += 1
+        self.assertLess(self.get(), QUICK_WINDOW / 2)
+        ready = self.allowance.ready_at(now=self.now)
+        assert ready is not None
+        self.assertLess(ready - self.now, 0.01)
+
+    def test_quick_paths_wait_for_a_part_of_the_window(self) -> None:
+        """
+        Answers to single packets let nothing go.
+        """
+        self.recovery.rtt.update(QUICK_RTT / 2, now=self.now, ack_delay=0.0)
+        self.controller.rate = 1e8
+        part = int(QUICK_SHARE * QUICK_WINDOW)
+        for free, is_short in ((SIZE, True), (part - 1, True), (part, False)):
+            self.recovery.in_flight.bytes = QUICK_WINDOW - free
+            self.get()
+            self.assertIs(self.allowance.is_short, is_short)
+
+    def test_fast_paths_that_are_long_are_paced(self) -> None:
+        """
+        With a round trip of some milliseconds a timer is fine enough.
+        """
+        self.recovery.rtt.update(2 * QUICK_RTT, now=self.now, ack_delay=0.0)
+        self.controller.rate = QUICK_RATE
+        self.assertLess(self.get(), QUICK_WINDOW / 2)
+        self.assertIsNotNone(self.allowance.ready_at(now=self.now))
 
     def test_reliable_carriers(self) -> None:
         """

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.events import PathChanged
 from resip.core.modern.frames import PING_FRAME, path_challenge_frame
+from resip.core.modern.reliable_sizes import UNPACED_SIZE
 from resip.core.modern.session import ModernSession
 from resip.core.types import Path
 from resip.lab.link import LinkModel
@@ -244,3 +245,36 @@ class PathTests(Case):
         self.client.session.use_path(self.pair.server_path, now=self.pair.now)
         self.pair.run_for(1)
         self.assertEqual(get_received(self.server, self.channel_id), b"later")
+
+
+class PatienceTests(Case):
+    """
+    How many packets are acknowledged together (M-33).
+    """
+
+    def is_patient(self, size: int, *, is_reliable: bool) -> bool:
+        """
+        Whether the server takes its peer for one who does not wait, after a packet of this size.
+        """
+        packet = Insider().seal(PING_FRAME + bytes(size))
+        path = Path("stream", ("203.0.113.9", 666), is_reliable=is_reliable)
+        self.assertTrue(self.server.session.receive_datagrams([packet], path, now=self.pair.now))
+        return modern(self.server).connection.acks.is_patient
+
+    def test_who_sends_large_packets_on_a_connection_does_not_wait(self) -> None:
+        """
+        Neither pace nor window hold back who sends that fast; others are answered at once.
+        """
+        self.assertTrue(self.is_patient(UNPACED_SIZE, is_reliable=True))
+
+    def test_others_wait(self) -> None:
+        """
+        Who sends smaller packets may be held back by pace and window.
+        """
+        self.assertFalse(self.is_patient(UNPACED_SIZE // 2, is_reliable=True))
+
+    def test_large_datagrams(self) -> None:
+        """
+        On a path that loses, news of a loss is waited for.
+        """
+        self.assertFalse(self.is_patient(UNPACED_SIZE, is_reliable=False))

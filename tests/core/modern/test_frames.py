@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.errors import ProtocolError, ResetCode
 from resip.core.modern import frames
-from resip.core.modern.frames import CloseCode, FrameType, expand, parse_frames, stream_frames
+from resip.core.modern.frame_parser import expand, parse_frames
+from resip.core.modern.frames import CloseCode, FrameType, stream_frames
 from resip.core.types import Protocol, Target
 
 U8 = st.integers(0, 0xFF)

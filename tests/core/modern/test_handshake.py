@@ -24,7 +24,7 @@ from resip.core.modern.handshake import (
     derive_static_key,
 )
 from resip.core.modern.noise import HandshakeError, public_key_of
-from resip.core.modern.protection import CipherSuite
+from resip.core.modern.packet_keys import CipherSuite
 
 SECRET = bytes(range(32))
 SERVER_KEY = X25519PrivateKey.from_private_bytes(bytes(31) + b"s")

@@ -171,6 +171,22 @@ class InFlightTests(SynchronousTestCase):
         self.assertEqual(numbers_of(flight.take_acked(0, 1 << 62)), [0, 1, 2, 6, 7, 8, 9])
         self.assertEqual((flight.packets, flight.bytes), (0, 0))
 
+    def test_an_acknowledgement_resolves_all_three(self) -> None:
+        """
+        What was lost, what expired and what is in flight, each lowest first, and only once.
+        """
+        flight = InFlight()
+        for number in range(20):
+            flight.add(run_of(number, 1, time=float(number)))
+        flight.take_lost(below=4, sent_by=20.0)
+        flight.take_expired(sent_by=0.0, at_least=4)
+        ranges = [(first, first) for first in range(18, -1, -2)]
+        resolved = [numbers_of(runs) for runs in flight.resolve(ranges)]
+        self.assertEqual(resolved, [[0, 2], [4, 6], [8, 10, 12, 14, 16, 18]])
+        self.assertEqual(flight.resolve(ranges), ([], [], []))
+        resolved = [numbers_of(runs) for runs in flight.resolve([(0, 19)])]
+        self.assertEqual(resolved, [[1, 3], [5, 7], [9, 11, 13, 15, 17, 19]])
+
     def test_the_memory_of_lost_runs_is_bounded(self) -> None:
         """
         However many packets are given up, the newest of them are remembered and no more.

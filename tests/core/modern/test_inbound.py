@@ -60,6 +60,28 @@ class BatchTests(SynchronousTestCase):
         self.receive(packet, packet)
         self.assertEqual(len(get_events(self.pair.server, ChannelRequested)), 1)
 
+    def test_a_copy_gets_no_answer(self) -> None:
+        """
+        M-33: what brings nothing new is acknowledged with the next packet that does, unless it
+        comes so late that somebody may wait for it.
+        """
+        counters = self.pair.down.counters
+        self.receive(self.insider.seal(open_frame(1, TCP_TARGET)))
+        self.pair.server.session.accept_channel(1, now=self.pair.now)
+        self.pair.server.flush()
+        self.pair.run_for(0.1)
+        [frame] = stream_frames(1, 0, [b"text"])
+        before = counters.sent
+        self.receive(self.insider.seal(frame))
+        self.pair.run_for(0.01)
+        self.assertEqual(counters.sent, before + 1)
+        self.receive(self.insider.seal(frame))
+        self.pair.run_for(0.02)
+        self.assertEqual(counters.sent, before + 1)
+        self.receive(self.insider.seal(frame))
+        self.pair.run_for(0.01)
+        self.assertEqual(counters.sent, before + 2)
+
     def test_each_size_of_channel_id(self) -> None:
         """
         All STREAM frames are the same but for their length (M-25), alone or behind others.

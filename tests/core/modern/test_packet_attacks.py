@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.modern.protection import MIN_PACKET_SIZE, CipherSuite, DropTrigger, Opener, Sealer
+from resip.core.modern.packet_keys import CipherSuite
+from resip.core.modern.protection import MIN_PACKET_SIZE, DropTrigger, Opener, Sealer
 from tests.support.protection import AES_GCM, SECRET, SESSION_ID, opened, pair, seal
 
 

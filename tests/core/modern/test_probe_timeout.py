@@ -137,6 +137,37 @@ class ProbeTimeoutTests(RecoveryTestCase):
         self.recovery.loss.count(lost=[(1000, 9000)])
         self.assertEqual(self.fire(), MAX_PROBES)
 
+    def test_what_had_copies_is_asked_for_with_less(self) -> None:
+        """
+        Mostly only the answers got lost, so that the first timeout sends one packet, two at 50 %
+        loss; the next one as many as for anything else.
+        """
+        for lost, counts in ((3, [1, 3]), (5, [2, 4])):
+            self.setUp()
+            self.measure(50)
+            self.recovery.loss.count(lost=[(0, 100 * lost)], acked=1000 - 100 * lost)
+            fired = []
+            for _ in range(2):
+                self.send().group = CopyGroup()
+                fired.append(self.fire())
+            self.assertEqual(fired, counts)
+
+    def test_older_copies_of_what_arrived_are_no_probes(self) -> None:
+        """
+        The timeout gives up what is waited for, although such copies are older.
+        """
+        self.measure()
+        copies = [self.send() for _ in range(5)]
+        group = CopyGroup()
+        for copy in copies:
+            copy.group = group
+        wanted = self.send()
+        self.now += RTT
+        self.ack((copies[0].first, copies[0].first))
+        self.now = wanted.time + self.recovery.probe_timeout
+        self.assertGreater(self.recovery.handle_timer(now=self.now), 0)
+        self.assertIn((10 * wanted.first, 10 * wanted.first + 10), self.stream.lost)
+
     def test_probes_carry_the_oldest_data(self) -> None:
         """
         M-36: as many of the oldest packets leave flight as there are probes, so that their

@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from resip.core.modern.packet_keys import CipherSuite, expand
 from resip.core.modern.protection import (
     MAX_PACKETS_PER_KEY,
     OVERHEAD,
-    CipherSuite,
     DropTrigger,
     Opener,
     Sealer,
     decode_number,
-    expand,
 )
 from tests.support.protection import (
     AES_GCM,

@@ -55,6 +55,12 @@ class Backlog:
                 self.acked.add(offset)
                 self.acked_count += 1
 
+    def has_arrived(self, start: int, end: int) -> bool:
+        """
+        Whether all of the range was acknowledged.
+        """
+        return all(offset in self.acked for offset in range(start, end))
+
     def on_lost(self, start: int, end: int) -> None:
         """
         To be sent again, before anything new.

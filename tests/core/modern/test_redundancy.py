@@ -36,7 +36,7 @@ class CopiesTests(SynchronousTestCase):
         """
         losses = [0.0, 0.004, 0.005, 0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.9, 1.0]
         counts = [copies_for(loss).count for loss in losses]
-        self.assertEqual(counts, [1, 1, 2, 2, 3, 4, 5, 7, 8, 8, 8])
+        self.assertEqual(counts, [1, 1, 2, 2, 3, 4, 5, 6, 8, 8, 8])
 
     def test_bursts_are_outlasted(self) -> None:
         """
@@ -191,7 +191,7 @@ class EchoTests(SynchronousTestCase):
         for loss, (packets, p95, p99) in {
             0.02: (2.0, 100, 106),
             0.1: (3.0, 106, 112),
-            0.4: (7.0, 124, 136),
+            0.4: (6.0, 124, 136),
         }.items():
             self.assertLess(abs(table[loss][0] - packets), 0.1)
             self.assertLessEqual(table[loss][1:], (p95, p99))

@@ -211,6 +211,18 @@ class RepairTests(SynchronousTestCase):
         stream.on_lost(0, 50)
         self.assertFalse(stream.has_lost)
 
+    def test_what_has_arrived(self) -> None:
+        """
+        A range has when all of it was acked or delivered.
+        """
+        stream = sent(90)
+        stream.on_acked(30, 60)
+        self.assertTrue(stream.has_arrived(30, 60))
+        self.assertFalse(stream.has_arrived(29, 60))
+        self.assertFalse(stream.has_arrived(50, 61))
+        stream.on_delivered(30)
+        self.assertTrue(stream.has_arrived(0, 60))
+
     def test_unacked_ranges(self) -> None:
         """
         M-36: probes are told the oldest bytes that are not acknowledged, and can read them.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.modern.sent import SentRun
+from resip.core.modern.sent import CopyGroup, SentRun
 
 
 class RecordingStream:
@@ -25,6 +25,12 @@ class RecordingStream:
         Remember.
         """
         self.acked.append((start, end))
+
+    def has_arrived(self, start: int, end: int) -> bool:
+        """
+        Whether one packet brought all of the range.
+        """
+        return any(first <= start and end <= last for first, last in self.acked)
 
     def on_lost(self, start: int, end: int) -> None:
         """
@@ -116,6 +122,21 @@ class SentRunTests(SynchronousTestCase):
         self.assertEqual((control.lost, control.acked), (0, 0))
         run.report_acked()
         self.assertEqual((control.lost, control.acked), (0, 1))
+
+    def test_nobody_waits_for_what_arrived_in_others(self) -> None:
+        """
+        A run is not wanted any more when its data, or a copy of it, was acknowledged.
+        """
+        stream = RecordingStream()
+        run, again = burst(stream), burst(stream)
+        self.assertTrue(run.is_wanted)
+        again.report_acked()
+        self.assertFalse(run.is_wanted)
+        run = burst(RecordingStream())
+        run.group = CopyGroup()
+        self.assertTrue(run.is_wanted)
+        run.group.is_acked = True
+        self.assertFalse(run.is_wanted)
 
     @given(st.sets(st.integers(min_value=11, max_value=13)))
     def test_a_split_loses_nothing(self, cuts: set[int]) -> None:

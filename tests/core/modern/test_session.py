@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.errors import ChannelError, LimitError, ResetCode
 from resip.core.events import ChannelRequested, ChannelReset, PeerSilent, SessionLost
+from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW
 from resip.core.modern.frames import (
     CloseCode,
     credit_frame,
@@ -155,7 +156,7 @@ class ViolationTests(Case):
         """
         It ends with FLOW_CONTROL (M-31): of a channel, of its END and of its RESET.
         """
-        beyond = 1024 * 1024
+        beyond = INITIAL_CHANNEL_WINDOW
         for frame in (
             stream_frames(1, beyond, [b"x"])[0],
             end_frame(1, beyond + 1),

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.types import Protocol, Target
 from resip.lab.applications import BulkReceiver, BulkSender, EchoClient, EchoServer
-from resip.lab.link import LinkConditions
+from resip.lab.link import IPV4_UDP_OVERHEAD, LinkConditions
 from resip.lab.measurement import percentile
 from resip.lab.pair import SimulatedPair
 from tests.support.modern import make_modern_pair
@@ -90,6 +90,53 @@ class LossTests(SynchronousTestCase):
         size = sum(link.sent_bytes - sent for link, (_, sent) in zip(links, before, strict=True))
         self.assertLess(packets, 1200 * 1.75)
         self.assertLess(size, 1200 * 1.4 * (64 + 30))
+
+
+class CostTests(SynchronousTestCase):
+    """
+    Bytes on the wire in both directions, over those of one packet for each message.
+    """
+
+    #: 64 bytes with the frame's header, the packet's header and tag, IP and UDP.
+    OWN_PACKET = 64 + 6 + 24 + IPV4_UDP_OVERHEAD
+
+    def cost(self, line: LinkConditions) -> float:
+        """
+        The mean of some sessions, their first ten seconds left out.
+        """
+        wire = messages = 0
+        for seed in SEEDS[:3]:
+            pair = make_modern_pair(line, seed=seed, keeps_events=False)
+            EchoServer(ECHO).serve(pair.server)
+            client = EchoClient(ECHO, interval=0.1, size=64)
+            client.start(pair.client)
+            pair.run_for(10)
+            before = self.count_bytes(pair), client.sent
+            pair.run_for(40)
+            wire += self.count_bytes(pair) - before[0]
+            messages += 2 * (client.sent - before[1])
+        return wire / (messages * self.OWN_PACKET)
+
+    def count_bytes(self, pair: SimulatedPair) -> int:
+        """
+        All that was sent so far.
+        """
+        counters = pair.up.counters, pair.down.counters
+        return sum(one.sent_bytes + one.sent * IPV4_UDP_OVERHEAD for one in counters)
+
+    def test_without_loss(self) -> None:
+        """
+        An acknowledgement for each answer, none for what is answered, hardly any credit.
+        """
+        self.assertLess(self.cost(LINE), 1.3)
+
+    def test_thirty_percent(self) -> None:
+        """
+        Five copies and some acknowledgements, most of which ride on copies; a few more where the
+        answers come between the messages, so that nothing else leaves then.
+        """
+        self.assertLess(self.cost(replace(LINE, loss=0.3)), 6.0)
+        self.assertLess(self.cost(replace(LINE, loss=0.3, delay=0.03)), 6.5)
 
 
 class BulkTests(SynchronousTestCase):
