@@ -311,9 +311,11 @@ class HTTPClientLink(HTTPTransport):
 
     def _connection_idle(self, connection: HTTPConnection) -> None:
         if not self._is_over:
-            self._idle[connection] = self._clock.callLater(
-                MAX_IDLE_TIME, connection.transport.loseConnection
-            )
+            self._idle[connection] = self._clock.callLater(MAX_IDLE_TIME, self._retire, connection)
+
+    def _retire(self, connection: HTTPConnection) -> None:
+        del self._idle[connection]  # closing takes its time, and nothing may be asked meanwhile
+        connection.transport.loseConnection()
 
     def _forget(self, connection: HTTPConnection) -> None:
         timer = self._idle.pop(connection, None)

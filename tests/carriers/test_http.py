@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from resip.bootstrap.site import MAX_CONNECTION_TIME
 from resip.carriers import http_server
 from resip.carriers.http import MAX_POST_SIZE, MAX_POSTS
-from resip.carriers.http_client import OPENING_TIMEOUT, STREAMING_TEST
+from resip.carriers.http_client import MAX_IDLE_TIME, OPENING_TIMEOUT, STREAMING_TEST
 from resip.carriers.http_server import MAX_ABSENCE, MAX_RESPONSE_TIME, MAX_UNSENT
 from resip.carriers.web import TOKEN_SIZE
 from resip.core.types import Path
@@ -329,6 +329,18 @@ class LossTests(WebTestCase):
             client.send(GOOD)
             self.network.settle()
         self.assertEqual(self.http.received, [GOOD] * 11)
+        self.assertEqual(client.closed, [])
+
+    def test_a_connection_that_is_closing(self) -> None:
+        """
+        One that was idle for too long is not used while it closes, either.
+        """
+        client = self.opened()
+        self.network.settle()
+        self.clock.advance(MAX_IDLE_TIME)
+        client.send(GOOD)
+        self.network.settle()
+        self.assertEqual(self.http.received, [GOOD] * 2)
         self.assertEqual(client.closed, [])
 
     def test_a_carrier_is_not_limited(self) -> None:
