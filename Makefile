@@ -49,10 +49,11 @@ lint: $(TOOLS)
 types: $(TOOLS)
 	$(BIN)/mypy
 
-# Simulated sessions take as long as all else together: two halves, side by side.
+# Simulated sessions take as long as all else together: two halves, side by side. Each shows what it
+# has to say when it is done, some minutes later.
 unit: $(TOOLS)
 	$(BIN)/coverage erase
-	$(MAKE) --jobs=2 unit-sessions unit-others
+	$(MAKE) --jobs=2 --output-sync=target unit-sessions unit-others
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/python -m bench.core --check

@@ -1,5 +1,6 @@
 """
-How much of a link whole sessions fill with one stream, whatever is lost.
+How much of a link whole sessions fill with one stream, whatever is lost, and whatever they did
+before (:mod:`bench.turnarounds`).
 
 Goodput counts the application's bytes after a warm-up.
 """
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from bench import turnarounds
 from bench.conditions import HEADERS, LINK, RATE, start_bulk, way
 from bench.matrix import Case, Reading
 from resip.lab.link import LinkConditions
@@ -26,7 +28,7 @@ HIGH_LOSS_WARM_UP = 10.0
 HIGH_LOSS_SECONDS = 30.0
 #: A round trip of 50 to 150 ms, in which packets overtake each other.
 JITTERY = replace(LINK, rate=10e6, delay=0.025, jitter=0.05, loss=0.1)
-FAR = replace(LINK, rate=10e6, delay=0.3, queue_limit=500, loss=0.02)
+FAR = replace(LINK, rate=10e6, delay=0.3, queue_limit=600, loss=0.02)
 
 
 def goodput(
@@ -68,10 +70,10 @@ def cases() -> Iterator[Case]:
             reading = Reading(name, "Mbit/s", target(loss), curve=curve, x=loss)
             link = replace(LINK, loss=loss, loss_burst=BURST)
             yield Case((reading,), partial(goodput, link, is_up, WARM_UP, SECONDS))
-        for name, link, low in (
-            ("10 Mbit/s, RTT 50 to 150 ms, 10 %", JITTERY, 8.5),
-            ("10 Mbit/s, RTT 600 ms, 2 %", FAR, 9.0),
+        for name, link, low, times in (
+            ("10 Mbit/s, RTT 50 to 150 ms, 10 %", JITTERY, 8.5, (10.0, 30.0)),
+            ("10 Mbit/s, RTT 600 ms, 2 %", FAR, 9.0, (WARM_UP, SECONDS)),
         ):
             reading = Reading(f"{name}, {way(is_up)}", "Mbit/s", low)
-            times = (HIGH_LOSS_WARM_UP, HIGH_LOSS_SECONDS)
             yield Case((reading,), partial(goodput, link, is_up, *times))
+    yield from turnarounds.cases(target)

@@ -65,6 +65,11 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
+def _heed_interrupts() -> None:
+    # A shell lets its background jobs ignore SIGINT, and they would hand that on.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Process:
     """
     A program that runs while a test does. What it writes goes to a file.
@@ -83,7 +88,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                **{"env": environment(), **options},
+                **{"env": environment(), "preexec_fn": _heed_interrupts, **options},
             )
 
     @property

@@ -36,6 +36,8 @@ class CubicWindow:
     The window of RFC 9438, counted in packets.
     """
 
+    __slots__ = ("_epoch", "_maximum", "_start")
+
     def __init__(self, packets: float, *, now: float) -> None:
         self._maximum = packets
         self._start = packets
@@ -76,6 +78,16 @@ class Competition:
 
     :param window: bytes to start from.
     """
+
+    __slots__ = (
+        "_calm_rounds",
+        "_cubic",
+        "_model",
+        "_reduced_at",
+        "_yield_at",
+        "_yield_delay",
+        "_yield_started_at",
+    )
 
     def __init__(self, model: PathModel, *, window: float, now: float) -> None:
         self._model = model
@@ -164,6 +176,15 @@ class CompetitorDetector:
 
     A queue that does not is filled by somebody else.
     """
+
+    __slots__ = (
+        "_best_served",
+        "_bytes_in_flight",
+        "_checked_at",
+        "_marked",
+        "_model",
+        "_started_at",
+    )
 
     #: The deliveries are taken for the rate after so many loops, and the queue is measured.
     PATIENCE = 2.0

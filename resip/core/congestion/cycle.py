@@ -44,6 +44,8 @@ DOWN_GAIN = 0.75
 UNSEEN_SHARE = 0.7
 #: A queue of so many high delays, or half a round trip, is drained at DRAIN_GAIN.
 DEEP_QUEUE = 3.0
+#: Who sends less than so many packets a round trip fills no queue, and can test nothing.
+FEWEST_PACKETS = 2.0
 #: DOWN gives up after so many loops.
 DOWN_LOOPS = 12.0
 MIN_RTT_GAIN = 0.5
@@ -65,6 +67,22 @@ class ProbeCycle:
 
     :param random: evenly distributed numbers from 0 to below 1.
     """
+
+    __slots__ = (
+        "_cruise_time",
+        "_detector",
+        "_growth",
+        "_is_own_queue",
+        "_largest",
+        "_log",
+        "_model",
+        "_random",
+        "_sample",
+        "_startup",
+        "competition",
+        "competitions",
+        "experiment",
+    )
 
     def __init__(self, model: PathModel, log: PhaseLog, random: Callable[[], float]) -> None:
         self.experiment = LossExperiment(model, random)
@@ -108,6 +126,9 @@ class ProbeCycle:
         self._largest, self._sample = largest, sample
         if sample is not None:
             self._growth.on_sample(sample)
+            if sample.phase.state is State.STARTUP and self.state is not State.STARTUP:
+                self._startup.on_late_sample(sample)
+                self.experiment.trust_rate()
         for phase in self._log.take_resolved():
             self._on_resolved(phase, now)
         if has_round:
@@ -196,7 +217,7 @@ class ProbeCycle:
 
     def _advance_cruise(self, now: float) -> None:
         model, elapsed = self._model, self._elapsed(now)
-        if elapsed < model.step:
+        if elapsed < model.step or model.is_thin(FEWEST_PACKETS):
             return
         if self.competition is not None:
             if self.competition.wants_yield(now=now):
@@ -238,7 +259,7 @@ class ProbeCycle:
         # What was sent since a round trip ago is not yet in the delay: it drains unseen.
         unseen = UNSEEN_SHARE * (1 - DOWN_GAIN) * model.step if self._is_own_queue else 0.0
         is_drained = model.delay.current <= model.low_delay + unseen
-        is_over = self.competition is not None or is_drained
+        is_over = self.competition is not None or is_drained or model.is_thin(FEWEST_PACKETS)
         if is_over or elapsed > DOWN_LOOPS * model.loop:
             self._enter(State.CRUISE, now)
         elif detector is not None and detector.finds_competitor(now=now):

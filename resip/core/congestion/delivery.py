@@ -36,7 +36,7 @@ class Snapshot:
     :ivar delivered: bytes delivered by then. :ivar delivered_at: when the last of them were.
     :ivar acked_through: bytes sent up to the largest acknowledged packet, that one included.
     :ivar acked_sent_at: when that packet had been sent.
-    :ivar is_app_limited: there was nothing more to send.
+    :ivar is_app_limited: there had been nothing more to send less than a round trip before.
     """
 
     __slots__ = (
@@ -100,13 +100,25 @@ class DeliverySampler:
 
     :ivar delivered: bytes acknowledged so far.
     :ivar spacing: mean seconds between acknowledgements.
+    :ivar acked_number: the largest that was acknowledged, -1 before the first.
     """
+
+    __slots__ = (
+        "_acked_sent_at",
+        "_acked_through",
+        "_delivered_at",
+        "_sent",
+        "_valid_from",
+        "acked_number",
+        "delivered",
+        "spacing",
+    )
 
     def __init__(self, *, now: float) -> None:
         self.delivered = 0
         self.spacing = 0.0
+        self.acked_number = -1
         self._sent = 0
-        self._acked_number = -1
         self._acked_through = 0
         self._acked_sent_at = now
         self._delivered_at = now
@@ -156,8 +168,8 @@ class DeliverySampler:
             return None
         before_last = (newest.end - 1 - snapshot.first) * newest.size
         through = snapshot.before + before_last + newest.last_size
-        if newest.end - 1 > self._acked_number:
-            self._acked_number = newest.end - 1
+        if newest.end - 1 > self.acked_number:
+            self.acked_number = newest.end - 1
             self._acked_through = through
             self._acked_sent_at = newest.time
         if newest.time < self._valid_from:
@@ -189,6 +201,24 @@ class RoundMeter:
     :ivar is_app_limited: the sender could have sent more at some time in the round.
     :ivar count: rounds so far.
     """
+
+    __slots__ = (
+        "_acked",
+        "_delivered",
+        "_end_number",
+        "_limited",
+        "_lost",
+        "_next_number",
+        "_samples",
+        "_served",
+        "_started_at",
+        "count",
+        "delivered",
+        "is_app_limited",
+        "lost",
+        "packets",
+        "served",
+    )
 
     def __init__(self, *, now: float) -> None:
         self.served = self.delivered = 0.0

@@ -45,6 +45,17 @@ class ErasureFloor:
     :ivar bursts: how much losses cluster.
     """
 
+    __slots__ = (
+        "_baseline_lost",
+        "_baseline_sent",
+        "_lost",
+        "_proof_packets",
+        "_sent",
+        "bursts",
+        "proven",
+        "value",
+    )
+
     def __init__(self) -> None:
         self.value = self.proven = 0.0
         self.bursts = BurstMeter()
@@ -58,6 +69,22 @@ class ErasureFloor:
         The average itself, proven or not.
         """
         return self._lost / max(1.0, self._sent)
+
+    @property
+    def certain(self) -> float:
+        """
+        The least that the floor must be, by the packets that the last proof rests on.
+        """
+        return self.value - self.deviation(self._proof_packets)
+
+    @property
+    def cap(self) -> float:
+        """
+        The floor may creep this far without a proof: the last one did not know it any better.
+        """
+        variance = max(self.proven * (1 - self.proven), MIN_VARIANCE) / self._proof_packets
+        deviation = math.sqrt(self.bursts.inflation(self.value) * variance)
+        return self.proven * CREEP_FACTOR + CREEP_MARGIN + deviation
 
     @property
     def is_lossy(self) -> bool:
@@ -79,7 +106,7 @@ class ErasureFloor:
         Whether the phase lost so much that the floor cannot explain it.
         """
         margin = JUMP_DEVIATIONS * self.deviation(phase.sent) + JUMP_MARGIN
-        return phase.sent >= JUMP_PACKETS and phase.loss > self.value + margin
+        return phase.sent >= JUMP_PACKETS and phase.loss > max(self.value + margin, self.cap)
 
     def prove(self, value: float, *, packets: float) -> None:
         """
@@ -99,13 +126,11 @@ class ErasureFloor:
 
         :return: whether the floor wants to creep above its cap, so that a proof is due.
         """
-        inflation = self.bursts.inflation(self.value)
+        inflation, cap = self.bursts.inflation(self.value), self.cap
         decay = math.exp(-phase.sent / (MEMORY * min(inflation, MAXIMUM_MEMORY_FACTOR)))
         self._sent = self._sent * decay + phase.sent
         self._lost = self._lost * decay + phase.lost
         estimate = self.estimate
-        variance = self.proven * (1 - self.proven) / self._proof_packets
-        cap = self.proven * CREEP_FACTOR + CREEP_MARGIN + math.sqrt(inflation * variance)
         self.value = min(estimate, cap, MAXIMUM)
         self.proven = min(self.proven, self.value)
         return estimate > cap and self._sent > CREEP_PACKETS

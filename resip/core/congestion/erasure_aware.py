@@ -54,6 +54,18 @@ class ErasureAwareController:
     :param random: evenly distributed numbers from 0 to below 1.
     """
 
+    __slots__ = (
+        "_cycle",
+        "_is_outage",
+        "_limited_until",
+        "_log",
+        "_model",
+        "_next_number",
+        "_now",
+        "_random",
+        "_sampler",
+    )
+
     def __init__(
         self, *, datagram_size: int, random: Callable[[], float], now: float = 0.0
     ) -> None:
@@ -66,7 +78,8 @@ class ErasureAwareController:
         self._model = PathModel(datagram_size=datagram_size, now=now)
         self._log = PhaseLog(now=now)
         self._cycle = ProbeCycle(self._model, self._log, self._random)
-        self._is_app_limited = False
+        # Packets that leave before this number is answered find a path that was not full.
+        self._limited_until = -1
         self._is_outage = False
         self._now = now
 
@@ -138,16 +151,14 @@ class ErasureAwareController:
         phase.sent += run.count
         phase.end_number = run.end
         is_idle = bytes_in_flight <= run.wire_bytes
-        self._sampler.on_sent(
-            run, phase, is_idle=is_idle, is_app_limited=self._is_app_limited, now=now
-        )
-        self._is_app_limited = False
+        is_limited = self._sampler.acked_number < self._limited_until
+        self._sampler.on_sent(run, phase, is_idle=is_idle, is_app_limited=is_limited, now=now)
 
     def on_app_limited(self, *, bytes_in_flight: int, now: float) -> None:
         """
         There was nothing more to send although there was room.
         """
-        self._is_app_limited = True
+        self._limited_until = self._next_number
 
     def on_ack(self, report: AckReport, *, now: float) -> None:
         """

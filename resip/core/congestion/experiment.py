@@ -87,6 +87,28 @@ class LossExperiment:
         must not cut in step.
     """
 
+    __slots__ = (
+        "_base",
+        "_delivered_before",
+        "_interval_factor",
+        "_is_due",
+        "_is_jump",
+        "_jump_allowed_at",
+        "_jump_loss",
+        "_jump_packets",
+        "_model",
+        "_pause",
+        "_pooled_at",
+        "_pooled_lost",
+        "_pooled_sent",
+        "_proven_rate",
+        "_random",
+        "_rate_before",
+        "_validate_at",
+        "gain",
+        "verdicts",
+    )
+
     def __init__(self, model: PathModel, random: Callable[[], float]) -> None:
         self.verdicts: Counter[Verdict] = Counter()
         self.gain = CUT_MAXIMUM
@@ -139,8 +161,14 @@ class LossExperiment:
         The floor came from start-up, which could not tell what it saw.
         """
         self._proven_rate = self._model.rate
-        self._is_due = self._model.floor.value > STARTUP_DOUBT
+        self._is_due = self._model.floor.certain > STARTUP_DOUBT
         self._schedule_validation(now)
+
+    def trust_rate(self) -> None:
+        """
+        The rate is still that of start-up, which goes on being answered.
+        """
+        self._proven_rate = max(self._proven_rate, self._model.rate)
 
     def may_test_jump(self, *, now: float) -> bool:
         """
@@ -197,7 +225,7 @@ class LossExperiment:
         if self._is_jump:
             verdict = self._judge_jump(phase, is_queue_low, now)
         else:
-            verdict = self._judge_validation(phase, now)
+            verdict = self._judge_validation(phase, is_queue_low, now)
         self.verdicts[verdict] += 1
         return verdict
 
@@ -238,7 +266,7 @@ class LossExperiment:
         self._pause = FIRST_PAUSE
         self._pooled_at = -math.inf
 
-    def _judge_validation(self, phase: Phase, now: float) -> Verdict:
+    def _judge_validation(self, phase: Phase, is_queue_low: bool, now: float) -> Verdict:
         model, floor = self._model, self._model.floor
         deviation = floor.deviation(phase.sent)
         margin = EXCESS_DEVIATIONS * deviation
@@ -251,6 +279,10 @@ class LossExperiment:
             self._interval_factor = 0.5
             verdict = Verdict.EXCESS
         else:
+            # Lost at the full rate and in the cut alike: it is not of our own doing.
+            found, _ = floor.baseline(phase.loss)
+            if is_queue_low and found > floor.value + deviation:
+                floor.prove(found, packets=phase.sent)
             self._interval_factor = min(2.0, max(1.0, self._interval_factor * 1.5))
             verdict = Verdict.CONFIRMED
         self._proven_rate = model.rate

@@ -34,6 +34,8 @@ class GrowthProbe:
     Follows one UP phase after the other.
     """
 
+    __slots__ = ("_gain", "_model", "_phase", "_rates", "_samples")
+
     def __init__(self, model: PathModel) -> None:
         self._model = model
         self._gain = GAIN

@@ -4,6 +4,8 @@ The model of the path that all parts of the controller share.
 
 from __future__ import annotations
 
+from array import array
+
 from resip.core.congestion.delivery import RoundMeter
 from resip.core.congestion.erasure import ErasureFloor
 from resip.core.congestion.queue_delay import QueueDelay
@@ -14,6 +16,8 @@ FILTER_ROUNDS = 10
 MIN_PACKET_RATE = 2.0
 #: No cycle step is shorter, seconds: timers cannot resolve less.
 MIN_STEP = 0.01
+#: A round trip is taken for no shorter when packets of thin traffic are counted, seconds.
+THIN_TIME = 0.05
 #: Growth of a round's measure over the model that loss may have faked.
 LOSSY_GROWTH = 1.03
 
@@ -25,9 +29,12 @@ class RateModel:
     :ivar value: the estimate.
     """
 
+    __slots__ = ("_minimum", "_rounds", "value")
+
     def __init__(self, *, minimum: float) -> None:
         self._minimum = self.value = minimum
-        self._rounds: list[float] = []
+        # An array, since every idle session keeps these: a float takes 32 bytes.
+        self._rounds = array("d")
 
     def push(self, rate: float) -> None:
         """
@@ -41,7 +48,7 @@ class RateModel:
         """
         Forget the rounds; the rate is ``rate`` until they say otherwise.
         """
-        self._rounds.clear()
+        del self._rounds[:]
         self.push(max(rate, self._minimum))
 
     def limit(self, rate: float) -> None:
@@ -69,6 +76,16 @@ class PathModel:
     :ivar bytes_in_flight: as last reported.
     :ivar is_competing: another sender fills the queue, so delay says nothing about ours.
     """
+
+    __slots__ = (
+        "bytes_in_flight",
+        "datagram_size",
+        "delay",
+        "floor",
+        "is_competing",
+        "rates",
+        "rounds",
+    )
 
     def __init__(self, *, datagram_size: int, now: float) -> None:
         self.datagram_size = datagram_size
@@ -127,6 +144,15 @@ class PathModel:
         Erasures are a part of the model, so growth must be proven.
         """
         return self.floor.is_lossy and not self.is_competing
+
+    def is_thin(self, packets: float) -> bool:
+        """
+        Whether the application sends so little that neither delay nor loss are its doing.
+
+        :param packets: full ones for each round trip, or for :data:`THIN_TIME` where that is more.
+        """
+        limit = packets * self.datagram_size / max(self.delay.minimum, THIN_TIME)
+        return self.rounds.is_app_limited and self.rounds.served < limit
 
     @property
     def delivered_capacity(self) -> float:

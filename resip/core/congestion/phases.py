@@ -97,6 +97,8 @@ class PhaseLog:
     :ivar current: takes the packets sent now.
     """
 
+    __slots__ = ("_pending", "current")
+
     def __init__(self, *, now: float) -> None:
         self.current = Phase(State.STARTUP, rate=0.0, now=now)
         self._pending: list[Phase] = []
@@ -146,6 +148,8 @@ class BurstMeter:
     length of the bursts; the variance of a mean over such a chain is that of independent
     losses times ``(1 + correlation) / (1 - correlation)``.
     """
+
+    __slots__ = ("_bursts", "_end", "_losses")
 
     #: Counters decay by this factor with every loss.
     DECAY = 0.998

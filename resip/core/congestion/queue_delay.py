@@ -39,6 +39,20 @@ class QueueDelay:
     :ivar peak: largest queue delay of the last 10 seconds.
     """
 
+    __slots__ = (
+        "_confirmed_at",
+        "_latest",
+        "_peak_since",
+        "_previous_round",
+        "_recent",
+        "_round",
+        "_round_samples",
+        "_variation",
+        "minimum",
+        "peak",
+        "smoothed",
+    )
+
     def __init__(self) -> None:
         self.restart()
 
@@ -65,8 +79,8 @@ class QueueDelay:
         self._variation += JITTER_WEIGHT * (abs(rtt - self._latest) - self._variation)
         self._latest = rtt
         self.smoothed += (rtt - self.smoothed) / 8
+        del self._recent[: 1 - RECENT]
         self._recent.append(rtt)
-        del self._recent[:-RECENT]
         self._round = min(self._round, rtt)
         self._round_samples += 1
         self._confirm(rtt, now)

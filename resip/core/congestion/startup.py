@@ -14,10 +14,16 @@ INITIAL_PACKETS = 32
 INITIAL_TIME = 0.05
 #: 2.77 (BBR) overflows a queue of 0.85 bandwidth-delay products; 2.0 takes longer.
 GAIN = 2.3
-#: A train of packets shows a rate when it has so many, over so many seconds.
+#: A train of packets shows a rate when it has so many, over so many seconds, and on a long path
+#: over this share of a round trip: too high a rate does the more harm there.
 TRAIN_PACKETS = 16
 TRAIN_TIME = 0.01
-#: Round trips in which trains are looked at.
+TRAIN_SHARE = 1 / 20
+#: Weight of a sample that comes when start-up is over.
+LATE_WEIGHT = 1 / 16
+#: They count when they show so much more than start-up found.
+LATE_GROWTH = 1.5
+#: Round trips in which trains are looked at, from when there is much to send.
 TRAIN_ROUNDS = 2
 #: The path is full when so many rounds brought less growth than this factor.
 FULL_ROUNDS = 3
@@ -27,6 +33,9 @@ DELAY_MINIMUM = 0.004
 DELAY_SHARE = 1 / 8
 #: The erasure estimate is pooled over so many packets; later it only sinks.
 POOL_PACKETS = 150
+#: While the application sends less than the path carries, losses are none of its doing. They
+#: are pooled, and half of them is forgotten beyond so many packets.
+LIMITED_POOL_PACKETS = 600
 SINK_WEIGHT = 0.3
 #: A round of so many packets that loses this much more than the estimate found a limit.
 EXCESS_KNOWN_PACKETS = 60
@@ -46,24 +55,31 @@ class PacketTrains:
     nothing was sent; what was sent until then went through faster than that.
     """
 
+    __slots__ = ("_answers",)
+
     def __init__(self) -> None:
         #: For each answer: packets answered by then, when, and when the newest had left.
         self._answers: list[tuple[int, float, float]] = []
 
-    def measure(self, sample: RateSample, *, now: float) -> float:
+    def measure(self, sample: RateSample, *, time: float = TRAIN_TIME, now: float) -> float:
         """
         Packets a second of the train that ends with this answer; 0 when it is too short.
+
+        :param time: seconds that it takes at least.
         """
         answers, acked = self._answers, sample.phase.acked
-        if sample.is_app_limited:
-            answers.clear()
-            return 0.0
         answers.append((acked, now, sample.sent_at))
         rate = 0.0
-        while acked - answers[0][0] >= TRAIN_PACKETS and now - answers[0][1] >= TRAIN_TIME:
+        while acked - answers[0][0] >= TRAIN_PACKETS and now - answers[0][1] >= time:
             first, answered_at, sent_at = answers.pop(0)
             rate = (acked - first) / max(now - answered_at, sample.sent_at - sent_at)
         return rate
+
+    def forget(self) -> None:
+        """
+        What follows belongs to another train.
+        """
+        self._answers.clear()
 
 
 class Startup:
@@ -74,13 +90,29 @@ class Startup:
     so :meth:`finish` leaves a floor which the cycle soon puts to the test.
     """
 
+    __slots__ = (
+        "_best",
+        "_best_delivered",
+        "_excess_rounds",
+        "_final_rate",
+        "_flat_rounds",
+        "_latest_delivered",
+        "_lost",
+        "_model",
+        "_packets",
+        "_train_rounds",
+        "_trains",
+    )
+
     def __init__(self, model: PathModel) -> None:
         self._model = model
         self._packets = self._lost = 0
         self._best = self._best_delivered = self._latest_delivered = 0.0
+        self._final_rate = 0.0
         self._flat_rounds = 0
         self._excess_rounds = 0
         self._trains = PacketTrains()
+        self._train_rounds = 0
 
     @property
     def pacing_rate(self) -> float:
@@ -89,16 +121,6 @@ class Startup:
         """
         initial = INITIAL_PACKETS * self._model.datagram_size
         return max(initial / INITIAL_TIME, GAIN * self._model.rate)
-
-    @property
-    def _is_thin(self) -> bool:
-        """
-        The application sends so little that neither delay nor loss are its own doing.
-        """
-        model = self._model
-        loop = max(model.delay.minimum, INITIAL_TIME)
-        few = THIN_PACKETS * model.datagram_size / loop
-        return model.rounds.is_app_limited and model.rounds.served < few
 
     def on_ack(self, sample: RateSample | None, *, now: float) -> bool:
         """
@@ -110,12 +132,14 @@ class Startup:
         if sample is not None:
             if not (sample.is_app_limited and sample.served_rate < model.rate):
                 model.rates.grow(sample.served_rate)
-            if model.rounds.count < TRAIN_ROUNDS:
-                model.rates.grow(self._trains.measure(sample, now=now) * model.datagram_size)
+            if self._train_rounds < TRAIN_ROUNDS:
+                time = max(TRAIN_TIME, TRAIN_SHARE * model.delay.minimum)
+                packets = self._trains.measure(sample, time=time, now=now)
+                model.rates.grow(packets * model.datagram_size)
             self._latest_delivered = sample.delivered_rate
         delay = model.delay
         limit = max(DELAY_MINIMUM, DELAY_SHARE * delay.minimum) + 0.5 * delay.jitter
-        return delay.recent > limit and not self._is_thin
+        return delay.recent > limit and not model.is_thin(THIN_PACKETS)
 
     def on_round(self) -> bool:
         """
@@ -130,8 +154,13 @@ class Startup:
             self._flat_rounds = 0
         elif not rounds.is_app_limited:
             self._flat_rounds += 1
-        is_excess = not self._is_thin and self._has_excess_loss()
+        self._train_rounds += 1
+        is_excess = self._has_excess_loss()
         self._estimate_floor()
+        if self._model.is_thin(THIN_PACKETS):
+            self._flat_rounds = self._excess_rounds = self._train_rounds = 0
+            self._trains.forget()
+            return False
         return is_excess or self._flat_rounds >= FULL_ROUNDS
 
     def finish(self) -> None:
@@ -145,6 +174,18 @@ class Startup:
         delivered = max(self._best_delivered, self._latest_delivered)
         if delivered:
             model.rates.reset(delivered / (1 - floor))
+        self._final_rate = model.rate
+
+    def on_late_sample(self, sample: RateSample) -> None:
+        """
+        Start-up is over, and what it sent is answered for a round trip more. On a long path the
+        samples until then are means over a round trip that began with few packets.
+        """
+        model = self._model
+        self._latest_delivered += LATE_WEIGHT * (sample.delivered_rate - self._latest_delivered)
+        rate = self._latest_delivered / (1 - model.floor.value)
+        if rate > LATE_GROWTH * self._final_rate:
+            model.rates.grow(rate)
 
     def _has_excess_loss(self) -> bool:
         floor, rounds = self._model.floor, self._model.rounds
@@ -159,7 +200,10 @@ class Startup:
     def _estimate_floor(self) -> None:
         floor, rounds = self._model.floor, self._model.rounds
         loss = rounds.lost / max(1, rounds.packets)
-        if self._packets < POOL_PACKETS:
+        if self._packets < POOL_PACKETS or rounds.is_app_limited:
+            if self._packets > LIMITED_POOL_PACKETS:
+                self._packets //= 2
+                self._lost //= 2
             self._packets += rounds.packets
             self._lost += rounds.lost
             floor.value = min(0.95, self._lost / max(1, self._packets))

@@ -106,7 +106,8 @@ class CreditWindow:
 
         :return: whether there is a larger limit to announce.
         """
-        is_tight = 4 * (self.limit - self.received) <= self.window
+        # Half, since the announcement takes its time and the sender is half a round trip ahead.
+        is_tight = 2 * (self.limit - self.received) <= self.window
         is_recent = self._widened_at is not None and now - self._widened_at < rtt
         if not is_tight or is_recent or self.window >= self._maximum:
             return False

@@ -45,6 +45,16 @@ class ErasureFloorTests(SynchronousTestCase):
         self.assertFalse(floor.is_jump(make_phase(sent=200, lost=25)))
         self.assertTrue(floor.is_jump(make_phase(sent=200, lost=60)))
 
+    def test_a_floor_that_rests_on_few_packets_creeps_further(self) -> None:
+        """
+        Start-up that lost none of 70 packets does not rule out 2.5 %; of 2000 it does.
+        """
+        for packets, wants_proof in ((70, False), (2000, True)):
+            floor = make_model().floor
+            floor.prove(0.0, packets=packets)
+            phase = make_phase(sent=1000, lost=25)
+            self.assertEqual(floor.is_jump(phase) or floor.learn(phase), wants_proof)
+
 
 class EvidenceTests(SynchronousTestCase):
     """

@@ -105,6 +105,24 @@ class ValidationTests(SynchronousTestCase):
         self.assertAlmostEqual(model.floor.value, 0.3)
         self.assertAlmostEqual(model.rate, 2e6)
 
+    def test_a_floor_that_was_too_low_rises(self) -> None:
+        """
+        More loss than the floor, at the full rate and in the cut alike, is erasure too.
+        """
+        model = make_model(loss=0.3)
+        model.floor.note_baseline(make_phase(State.CRUISE, sent=200, lost=92))
+        self.assertIs(self.validate(model, lost=75), Verdict.CONFIRMED)
+        self.assertAlmostEqual(model.floor.value, 0.46)
+
+    def test_a_floor_that_fits_the_full_rate_stays(self) -> None:
+        """
+        What only the cut lost is somebody else's doing, or chance.
+        """
+        model = make_model(loss=0.3)
+        model.floor.note_baseline(make_phase(State.CRUISE, sent=200, lost=62))
+        self.assertIs(self.validate(model, lost=75), Verdict.CONFIRMED)
+        self.assertAlmostEqual(model.floor.value, 0.3)
+
     def test_a_floor_that_was_congestion_goes(self) -> None:
         """
         When the loss all but vanishes, so do the floor and the rate that rested on it.

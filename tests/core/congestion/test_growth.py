@@ -130,13 +130,64 @@ class StartupTests(SynchronousTestCase):
             model.delay.update(0.15, now=12.0)
         self.assertFalse(startup.on_ack(None, now=12.0))
 
+    def test_thin_traffic_makes_no_round_count(self) -> None:
+        """
+        Rounds that brought no growth count in a row only while there is much to send.
+        """
+        model = make_model(rate=1e6)
+        startup = Startup(model)
+        for second in range(2, 5):
+            end_round(model, served=1e4, delivered=1e4, now=second)
+            self.assertFalse(startup.on_round())
+        phase = Phase(State.STARTUP, rate=1e4, now=0.0)
+        model.rounds.add(10, 0, make_sample(phase, rate=1e4, is_app_limited=True))
+        self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=6.0))
+        self.assertFalse(startup.on_round())
+        for second in range(7, 9):
+            end_round(model, served=1e4, delivered=1e4, now=second)
+            self.assertFalse(startup.on_round())
+        end_round(model, served=1e4, delivered=1e4, now=9.0)
+        self.assertTrue(startup.on_round())
+
+    def test_losses_of_thin_traffic_are_averaged(self) -> None:
+        """
+        They are none of its doing, so a round that lost little does not pull the floor down.
+        """
+        model = make_model(rate=1e6)
+        model.floor.value = 0.0
+        startup = Startup(model)
+        phase = Phase(State.STARTUP, rate=1e4, now=0.0)
+        for second in range(2, 26):
+            lost = (second % 2) * 20
+            model.rounds.add(20 - lost, lost, make_sample(phase, rate=1e4, is_app_limited=True))
+            model.rounds.add(8, 8, None)
+            self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=second))
+            startup.on_round()
+        self.assertApproximates(model.floor.value, 0.5, 0.02)
+
+    def test_late_answers_correct_a_rate_that_was_far_too_low(self) -> None:
+        """
+        On a long path start-up ends with a mean over a round trip that began with few packets;
+        what it sent after that is answered when it is over, and shows what the path carries. A
+        little more than was found changes nothing.
+        """
+        for rate, expected in ((2e6, 2e6), (1.2e6, 1e6)):
+            model = make_model(rate=1e6)
+            startup = Startup(model)
+            phase = Phase(State.STARTUP, rate=1e6, now=0.0)
+            startup.on_ack(make_sample(phase, rate=1e6), now=2.0)
+            startup.finish()
+            for _ in range(200):
+                startup.on_late_sample(make_sample(phase, rate=rate))
+            self.assertApproximates(model.rate, expected, 1e4)
+
 
 class PacketTrainTests(SynchronousTestCase):
     """
     Rates from packets that followed each other.
     """
 
-    def measure(self, *, answers_per_second: float, is_app_limited: bool = False) -> float:
+    def measure(self, *, answers_per_second: float) -> float:
         """
         The largest rate shown by 40 packets that left at 1,000 a second.
         """
@@ -144,7 +195,7 @@ class PacketTrainTests(SynchronousTestCase):
         best = 0.0
         for number in range(40):
             phase.acked = number
-            sample = make_sample(phase, is_app_limited=is_app_limited)
+            sample = make_sample(phase)
             best = max(best, trains.measure(sample, now=5.1 + number / answers_per_second))
         return best
 
@@ -157,12 +208,16 @@ class PacketTrainTests(SynchronousTestCase):
         self.assertAlmostEqual(self.measure(answers_per_second=500), 500, delta=1)
         self.assertLessEqual(self.measure(answers_per_second=2000), 1001)
 
-    def test_a_sender_with_nothing_to_send_shows_nothing(self) -> None:
+    def test_a_short_train_shows_nothing(self) -> None:
         """
-        Neither does a train that is too short.
+        Neither does one whose beginning was forgotten.
         """
-        self.assertEqual(self.measure(answers_per_second=1000, is_app_limited=True), 0)
         trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
         for number in range(TRAIN_PACKETS):
             phase.acked = number
             self.assertEqual(trains.measure(make_sample(phase), now=5.1 + number / 1000), 0)
+        long = trains.measure(make_sample(phase), time=0.03, now=5.12)
+        self.assertEqual(long, 0)
+        trains.forget()
+        phase.acked = TRAIN_PACKETS
+        self.assertEqual(trains.measure(make_sample(phase), now=5.2), 0)

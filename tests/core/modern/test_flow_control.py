@@ -106,6 +106,17 @@ class CreditWindowTests(SynchronousTestCase):
         self.assertLess(window.window, 500_000)
         self.assertGreater(window.received, 2_400_000)
 
+    def test_half_a_window_behind_a_hole_widens_it(self) -> None:
+        """
+        What waits for a repeat takes credit, and a wider window must be announced in time.
+        """
+        window = CreditWindow(initial=10_000, maximum=50_000)
+        window.on_received(4_900)
+        self.assertFalse(window.widen(now=0.0, rtt=0.1))
+        window.on_received(100)
+        self.assertTrue(window.widen(now=0.0, rtt=0.1))
+        self.assertEqual(window.window, 20_000)
+
     def test_the_cap_holds(self) -> None:
         """
         However fast the path, the peer gets no more than the maximum.
