@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 TRIAL := $(BIN)/coverage run --parallel-mode -m twisted.trial --temp-directory=_trial_temp
-# Each package and module of tests but tests.core.modern.
-OTHER_TESTS := $(subst /,.,$(filter-out tests/core tests/core/modern, \
+SESSION_TESTS := tests.core.modern tests.core.congestion
+# Each other package and module of tests.
+OTHER_TESTS := $(filter-out tests.core $(SESSION_TESTS),$(subst /,., \
 	$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py tests/core/*/__init__.py)) \
 	$(patsubst %.py,%,$(wildcard tests/test_*.py tests/core/test_*.py))))
 
@@ -59,7 +60,7 @@ unit: $(TOOLS)
 	$(BIN)/python -m bench.core --check
 
 unit-sessions: $(TOOLS)
-	$(TRIAL)-sessions tests.core.modern
+	$(TRIAL)-sessions $(SESSION_TESTS)
 
 unit-others: $(TOOLS)
 	$(TRIAL)-others $(OTHER_TESTS)
