@@ -8,32 +8,16 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.conditions import start_bulk
 from resip.core.errors import ResetCode
 from resip.core.types import Protocol, Target
-from resip.lab.applications import BulkReceiver, BulkSender
 from resip.lab.link import LinkConditions
-from resip.lab.pair import SimulatedPair
 from tests.support.modern import make_modern_pair
 
 LINE = LinkConditions(rate=4e6, delay=0.05, loss=0.5, queue_limit=70, mtu=1500)
 SEEDS = (2, 3, 6, 7)
 EARLIER = Target(Protocol.TCP, "earlier", 1)
 LATER = Target(Protocol.TCP, "later", 2)
-ENDLESS = 1 << 30
-
-
-def start(pair: SimulatedPair, target: Target, *, is_up: bool) -> BulkReceiver:
-    """
-    A stream without end.
-    """
-    sender, receiver = BulkSender(target, size=ENDLESS), BulkReceiver(target, size=ENDLESS)
-    if is_up:
-        receiver.serve(pair.server)
-        sender.start(pair.client)
-    else:
-        sender.serve(pair.server)
-        receiver.start(pair.client)
-    return receiver
 
 
 def share_after_download(link: LinkConditions, *, seed: int) -> float:
@@ -41,11 +25,11 @@ def share_after_download(link: LinkConditions, *, seed: int) -> float:
     What an upload reaches of what the link delivers, after a download that the client left.
     """
     pair = make_modern_pair(link, seed=seed, keeps_events=False)
-    earlier = start(pair, EARLIER, is_up=False)
+    earlier = start_bulk(pair, is_up=False, target=EARLIER)
     pair.run_for(20.0)
     assert earlier.channel_id is not None
     pair.client.session.reset(earlier.channel_id, ResetCode.CANCELLED, now=pair.now)
-    later = start(pair, LATER, is_up=True)
+    later = start_bulk(pair, is_up=True, target=LATER)
     since = pair.now + 3.0
     pair.run_until(since + 4.0)
     assert link.rate is not None
