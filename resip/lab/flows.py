@@ -317,11 +317,10 @@ class Flow:
         largest, delay, ranges = ack
         new_ranges = [each for each in ranges if each not in self._seen_ranges]
         acked: list[SentRun] = []
-        spurious = 0
         for first, last in reversed(new_ranges):
             late = take_range(self._lost_runs, first, last) if self._lost_runs else []
             acked += late
-            spurious += sum(run.count for run in late)
+            self.spurious += sum(run.count for run in late)
             taken = take_range(self._runs, first, last)
             acked += taken
             self._in_flight -= sum(run.wire_bytes for run in taken)
@@ -336,10 +335,9 @@ class Flow:
         self._largest_acked = max(self._largest_acked, newest.end - 1)
         self._newest_acked_time = max(self._newest_acked_time, newest.time)
         lost = self._detect_losses()
-        self.spurious += spurious
         self._loss_rate += 0.02 * ((1.0 if lost else 0.0) - self._loss_rate)
         self._probe_count = 0
-        report = AckReport(acked, lost, spurious, rtt, self._in_flight)
+        report = AckReport(acked, lost, rtt, self._in_flight)
         self.controller.on_ack(report, now=now)
         self._arm_probe()
         self._send()
@@ -381,6 +379,8 @@ class Flow:
     def _declare_lost(self, lost: list[SentRun]) -> None:
         self._in_flight -= sum(run.wire_bytes for run in lost)
         self.lost += sum(run.count for run in lost)
+        for run in lost:
+            run.is_lost = True
         if self._total is not None:
             for run in lost:
                 self._resend += [self._chunk_of[n] for n in range(run.first, run.end)]

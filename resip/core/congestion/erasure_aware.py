@@ -172,7 +172,7 @@ class ErasureAwareController:
         model.bytes_in_flight = report.bytes_in_flight
         if self._is_outage:
             self._end_outage(now)
-        packets = self._count_acked(report.acked, report.spurious_packets)
+        packets = self._count_acked(report.acked)
         lost = self._count_lost(report.lost)
         if report.rtt is not None:
             self._measure_delay(report.rtt, newest, now)
@@ -247,21 +247,18 @@ class ErasureAwareController:
             phase.rtt_samples += 1
             phase.queue_delay = min(phase.queue_delay, max(0.0, rtt - delay.minimum))
 
-    def _count_acked(self, acked: Sequence[SentRun], spurious: int) -> int:
+    def _count_acked(self, acked: Sequence[SentRun]) -> int:
         """
         Book acknowledged packets in their phases.
-
-        :param spurious: so many of the oldest had been booked as lost.
         """
         total = 0
         for run in acked:
             total += run.count
             if isinstance(run.snapshot, Snapshot):
                 phase = run.snapshot.phase
-                undone = min(spurious, run.count)
-                spurious -= undone
-                phase.lost -= undone
                 phase.acked += run.count
+                if run.is_lost:
+                    phase.lost -= run.count
         return total
 
     def _count_lost(self, lost: Sequence[SentRun]) -> int:

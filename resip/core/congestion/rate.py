@@ -16,9 +16,9 @@ class AckReport:
     """
     What one acknowledgement brought.
 
-    :ivar acked: runs acknowledged for the first time, oldest first; after a spurious loss too.
+    :ivar acked: runs acknowledged for the first time, oldest first; those that were declared lost
+        before still say so.
     :ivar lost: runs declared lost by it, oldest first, path MTU probes left out.
-    :ivar spurious_packets: packets among ``acked`` that had been declared lost before.
     :ivar rtt: round-trip sample, seconds, the peer's delay taken off; ``None`` when the largest
         number was not newly acknowledged.
     :ivar bytes_in_flight: afterwards.
@@ -26,9 +26,15 @@ class AckReport:
 
     acked: Sequence[SentRun]
     lost: Sequence[SentRun]
-    spurious_packets: int
     rtt: float | None
     bytes_in_flight: int
+
+    @property
+    def spurious_packets(self) -> int:
+        """
+        Packets among :attr:`acked` that had been declared lost.
+        """
+        return sum(run.count for run in self.acked if run.is_lost)
 
 
 class RateController(Protocol):

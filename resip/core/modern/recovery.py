@@ -174,7 +174,7 @@ class LossRecovery:
         late_lost, late_expired, arrived = self.in_flight.resolve(ranges)
         acked = late_lost + late_expired + arrived
         if not acked:
-            return AckReport((), (), 0, None, self.in_flight.bytes)
+            return AckReport((), (), None, self.in_flight.bytes)
         if late_lost and late_expired:
             acked.sort(key=lambda run: run.first)
         self._threshold.observe(acked[0], late_lost, self.rtt, path_start=self._path_start, now=now)
@@ -182,14 +182,14 @@ class LossRecovery:
         self._threshold.on_acked(acked[-1])
         for run in acked:
             run.report_acked()
-        spurious = self._count_acked(acked, late_lost, late_expired)
+        self._count_acked(acked)
         lost = self._settle_expired()
         # The peer is there; what was known before it fell silent still holds.
         self._timeout.on_answer()
         lost += self._detect_losses(now=now)
         if acked[0].first < self._path_start:
             acked = [run for run in acked if run.first >= self._path_start]
-        report = AckReport(acked, lost, spurious, rtt, self.in_flight.bytes)
+        report = AckReport(acked, lost, rtt, self.in_flight.bytes)
         if acked or lost:
             self._controller.on_ack(report, now=now)
         if not self.in_flight.packets:
@@ -305,29 +305,15 @@ class LossRecovery:
         self.rtt.update(sample, now=now, ack_delay=delay)
         return max(sample - delay, _ROUNDING)
 
-    def _count_acked(
-        self,
-        acked: Sequence[SentRun],
-        late_lost: Sequence[SentRun],
-        late_expired: Sequence[SentRun],
-    ) -> int:
-        """
-        :return: how many packets the controller was told were lost, and are not.
-        """
-        packets = spurious = counted = 0
+    def _count_acked(self, acked: Sequence[SentRun]) -> None:
+        packets = spurious = 0
         for run in acked:
             packets += run.end - run.first
-        for run in late_lost:
-            if not run.is_probe and run.first >= self._path_start:
+            if run.is_lost and run.first >= self._path_start:
                 spurious += run.count
-        for run in late_expired:
-            if not run.is_probe and run.first < self._settled_below:
-                counted += run.count
         self.stats.packets_acked += packets
         self.stats.spurious_losses += spurious
-        late = spurious + counted
-        self.loss.count(acked=packets - late, late=late)
-        return late
+        self.loss.count(acked=packets - spurious, late=spurious)
 
     def _settle_expired(self) -> list[SentRun]:
         """
@@ -341,7 +327,7 @@ class LossRecovery:
             return []
         below = self._threshold.largest_acked
         runs = self.in_flight.recent_expired(first=self._settled_below, below=below)
-        lost = [run for run in runs if not run.is_probe]
+        lost = _mark_lost(runs)
         self.loss.count(lost=[(run.first, run.end) for run in lost])
         self._settled_below = max(self._settled_below, below)
         return lost
@@ -359,7 +345,7 @@ class LossRecovery:
         lost = self.in_flight.take_lost(below=below, sent_by=sent_by)
         if not lost:
             return lost
-        counted = [run for run in lost if not run.is_probe]
+        counted = _mark_lost(lost)
         self.stats.packets_lost += sum(run.count for run in counted)
         self.loss.count(lost=[(run.first, run.end) for run in counted])
         self._trace.packets_lost(counted, "time_threshold", now=now)
@@ -403,3 +389,13 @@ class LossRecovery:
         self._trace.packets_lost(runs, trigger, now=now)
         for run in runs:
             run.report_lost()
+
+
+def _mark_lost(runs: Sequence[SentRun]) -> list[SentRun]:
+    """
+    The runs whose loss says something about the path; they know from now on that they are lost.
+    """
+    lost = [run for run in runs if not run.is_probe]
+    for run in lost:
+        run.is_lost = True
+    return lost

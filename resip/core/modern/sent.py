@@ -77,6 +77,7 @@ class SentRun:
     :ivar group: the packets that carry the same as this one, which is a copy or has some.
     :ivar asks: the packets ask for an acknowledgement; the others are never lost, nor in flight.
     :ivar is_probe: loss of these packets says nothing about congestion (path MTU).
+    :ivar is_lost: the congestion controller was told that they are lost.
     :ivar snapshot: what the congestion controller remembers about the moment of sending; its own.
     """
 
@@ -86,6 +87,7 @@ class SentRun:
         "end",
         "first",
         "group",
+        "is_lost",
         "is_probe",
         "last_size",
         "length",
@@ -128,6 +130,7 @@ class SentRun:
         self.group = group
         self.asks = asks
         self.is_probe = is_probe
+        self.is_lost = False
         self.snapshot = snapshot
 
     @property
@@ -175,6 +178,7 @@ class SentRun:
             is_probe=self.is_probe,
             snapshot=self.snapshot,
         )
+        tail.is_lost = self.is_lost
         self.end = number
         self.last_size = self.size
         self.length = kept * self.step

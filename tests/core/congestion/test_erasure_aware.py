@@ -60,7 +60,7 @@ class InterfaceTests(SynchronousTestCase):
         run = make_run(20, 20, time=0.01)
         for each in (probe, run):
             controller.on_sent(each, bytes_in_flight=20 * SIZE, now=each.time)
-        controller.on_ack(AckReport([run], [], 0, 0.1, 0), now=0.11)
+        controller.on_ack(AckReport([run], [], 0.1, 0), now=0.11)
         self.assertEqual(controller.stats["erasure_floor"], 0.0)
 
     def test_a_report_may_bring_losses_alone(self) -> None:
@@ -70,7 +70,7 @@ class InterfaceTests(SynchronousTestCase):
         controller = self.make()
         run = make_run(0, 20, time=0.0)
         controller.on_sent(run, bytes_in_flight=20 * SIZE, now=0.0)
-        controller.on_ack(AckReport([], [run], 0, None, 0), now=0.2)
+        controller.on_ack(AckReport([], [run], None, 0), now=0.2)
         self.assertEqual(controller.stats["rounds"], 0)
 
     def test_another_path_starts_over(self) -> None:

@@ -78,7 +78,7 @@ class MtuPath:
         ]
         acked = [run for run in runs if run.size <= self.limit]
         lost = [run for run in runs if run.size > self.limit]
-        self.search.on_ack(AckReport(acked, lost, 0, None, 0), probe_timeout=PTO)
+        self.search.on_ack(AckReport(acked, lost, None, 0), probe_timeout=PTO)
 
 
 class PathMtuSearchTests(SynchronousTestCase):
