@@ -27,6 +27,8 @@ COPY_TIME = 0.025
 UNSAID = 0.002
 LEAST_REPORTS = 4
 REPORTS = 32
+#: Weight of a gap in their mean length.
+GAP_WEIGHT = 1 / 64
 #: Bytes of the largest ACK frame.
 LARGEST_ACK = 10 + 4 * MAX_ACK_PAIRS
 #: Acknowledgement frames in one answer, for batches with more gaps than one frame can name.
@@ -59,6 +61,7 @@ class AckState:
     __slots__ = (
         "_asked_time",
         "_fresh_lowest",
+        "_gap",
         "_has_news",
         "_largest_time",
         "_lows",
@@ -80,6 +83,8 @@ class AckState:
         self._received = received
         #: How many numbers were received.
         self._total = 0
+        #: Mean length of a gap in the numbers.
+        self._gap = 1.0
         self._largest_time = 0.0
         self._has_news = False
         self._asked_time = -math.inf
@@ -101,6 +106,9 @@ class AckState:
         :param is_news: whether any of those brings something that had not arrived yet.
         """
         if last > self.largest:
+            missing = first - self.largest - 1
+            if missing > 0:
+                self._gap += GAP_WEIGHT * (missing - self._gap)
             self.largest = last
             self._largest_time = now
         self._total += last - first + 1
@@ -154,6 +162,14 @@ class AckState:
             return []
         return self._frames(self.largest, delay=now - self._largest_time)
 
+    def on_path_changed(self, *, now: float) -> None:
+        """
+        What was said last may be lost with the path before: say it again, once. A peer that sends
+        by a connection has no timer that would ask for it.
+        """
+        if self._lows:
+            self.due_time = now
+
     def rest(self) -> None:
         """
         Nothing was sent for long: what was said before is not said again.
@@ -175,6 +191,12 @@ class AckState:
         """
         return self.due_time is not None and self.due_time <= now + within
 
+    @property
+    def _reports(self) -> int:
+        # The first ones may well be lost in a row. What was then said late looks like reordering.
+        is_known = self._marks and self.largest - self._marks[0][0] >= LOSS_SAMPLE
+        return reports_for(self.loss, burst=self._gap) if is_known else REPORTS
+
     def _schedule(self, count: int, now: float) -> None:
         self._unacknowledged += count
         threshold = PATIENT_THRESHOLD if self.is_patient else ACK_THRESHOLD
@@ -195,7 +217,7 @@ class AckState:
         More frames follow only for numbers from ``unsaid`` on, which no frame named yet: more
         gaps came at once than one frame holds.
         """
-        floor = min(self._lows[-reports_for(self.loss) :])
+        floor = min(self._lows[-self._reports :])
         frames: list[bytes] = []
         ranges: list[tuple[int, int]] = []
         for first, last in reversed(self._received):
@@ -224,15 +246,20 @@ def repeats_for(loss: float) -> int:
     return min(MAX_REPEATS, math.ceil(math.log(0.25) / math.log(loss)) - 1)
 
 
-def reports_for(loss: float) -> int:
+def reports_for(loss: float, *, burst: float = 1.0) -> int:
     """
     In how many acknowledgements each number stands, where so many of them are lost.
+
+    :param burst: how many in a row, on average.
     """
-    if loss <= 0:
+    if loss <= UNSAID:
         return LEAST_REPORTS
-    if loss >= 1:
+    # After one that is lost, the next is lost too with this probability.
+    again = max(loss, 1 - 1 / burst)
+    if again >= 1:
         return REPORTS
-    return min(max(math.ceil(math.log(UNSAID) / math.log(loss)), LEAST_REPORTS), REPORTS)
+    count = 1 + math.ceil(math.log(UNSAID / loss) / math.log(again))
+    return min(max(count, LEAST_REPORTS), REPORTS)
 
 
 def ack_frame(ranges: Sequence[tuple[int, int]], *, delay: float) -> bytes:

@@ -186,6 +186,35 @@ class FrameTests(SynchronousTestCase):
         rates = [0.0, 0.1, 0.3, 0.5, 0.9, 1.0]
         self.assertEqual([acks.reports_for(rate) for rate in rates], [4, 4, 6, 9, 32, 32])
 
+    def test_bursts_ask_for_more(self) -> None:
+        """
+        Where acknowledgements are lost in a row, a number stands in more of them.
+        """
+        counts = [acks.reports_for(0.3, burst=burst) for burst in (1.0, 1.4, 5.0, 50.0)]
+        self.assertEqual(counts, [6, 6, 24, 32])
+
+    def test_bursts_are_measured(self) -> None:
+        """
+        The gaps in the numbers show how long bursts are.
+        """
+        receiver = Receiver()
+        for number in range(4000):
+            if number % 20 < 10:
+                receiver.receive(number)
+                ranges = receiver.ranges()
+        named = sum(last - first + 1 for first, last in ranges)
+        self.assertGreaterEqual(named, acks.REPORTS)
+
+    def test_while_the_loss_is_unknown_everything_is_said(self) -> None:
+        """
+        The first acknowledgements may all be lost.
+        """
+        receiver = Receiver()
+        for number in range(0, acks.LOSS_SAMPLE, 2):
+            receiver.receive(number)
+            ranges = receiver.ranges()
+        self.assertEqual(ranges[-1], (0, 0))
+
     def test_a_late_number_is_said(self) -> None:
         """
         A number below all that is still said is named as often as any other.
