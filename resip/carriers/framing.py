@@ -54,9 +54,9 @@ class Framing(Protocol):
             before is lost; so is the stream.
         """
 
-    def wrap(self, packets: list[bytes]) -> bytes:
+    def wrap(self, packets: list[bytes]) -> list[bytes]:
         """
-        The bytes that stand for packets.
+        The bytes that stand for packets, in pieces: large packets are not copied.
 
         :raises ValueError: when a packet has a size that the framing cannot carry.
         """
@@ -97,14 +97,14 @@ class BlockFraming:
         self._buffer = data[end:]
         return [data[start : start + size] for start in range(0, end, size)]
 
-    def wrap(self, packets: list[bytes]) -> bytes:
+    def wrap(self, packets: list[bytes]) -> list[bytes]:
         """
         See :class:`Framing`.
         """
         for packet in packets:
             if len(packet) != self._packet_size:
                 raise ValueError(f"a packet of {len(packet)} bytes, not {self._packet_size}")
-        return b"".join(packets)
+        return packets
 
 
 class PrefixFraming:
@@ -147,7 +147,7 @@ class PrefixFraming:
         self._buffer += data[at:]
         return packets
 
-    def wrap(self, packets: list[bytes]) -> bytes:
+    def wrap(self, packets: list[bytes]) -> list[bytes]:
         """
         See :class:`Framing`.
         """
@@ -159,7 +159,7 @@ class PrefixFraming:
                     f"a packet of {size} bytes, not {MIN_PACKET_SIZE} to {MAX_PACKET_SIZE}"
                 )
             pieces += [size.to_bytes(_LENGTH_SIZE, "big"), packet]
-        return b"".join(pieces)
+        return pieces
 
     def _complete(self, data: bytes) -> tuple[list[bytes], int]:
         """

@@ -92,8 +92,8 @@ class TCPConnection(Protocol):
         Write packets. They are lost while the peer has not shown how it frames its own.
         """
         if self._framing is not None and packets:
-            data = self._framing.wrap(packets)
-            is_with_kernel = write_at_once(self.transport, data)
+            pieces = self._framing.wrap(packets)
+            is_with_kernel = write_at_once(self.transport, pieces)
             self.is_writable = self.is_writable and (is_with_kernel or not self._is_direct)
             if self._control is not None:
                 self._control.look()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 
-#: Bytes read and written by one call: some records.
-READ_SIZE = 256 * 1024
+#: Bytes read and written by one call: what a turn costs whatever it brings is shared by as many.
+READ_SIZE = 1024 * 1024
 WRITE_SIZE = 1024 * 1024
 #: Larger writes are left to the reactor's next turn: bulk gains nothing from haste.
 MAX_HASTY_WRITE = 16 * 1024
@@ -48,9 +49,11 @@ def enlarge_calls(transport: object) -> None:
         transport.SEND_LIMIT = WRITE_SIZE
 
 
-def write_at_once(transport: Writable, data: bytes) -> bool:
+def write_at_once(transport: Writable, pieces: Sequence[bytes]) -> bool:
     """
     Write, and give the kernel at once what it takes; returns whether that is everything.
+
+    :param pieces: in order; not copied, unless they have to wait.
 
     Twisted's own write leaves everything to the reactor's next turn: somebody who waits for a
     few bytes waits for all that this turn still does.
@@ -62,12 +65,24 @@ def write_at_once(transport: Writable, data: bytes) -> bool:
         and not (transport.TLS or transport.disconnecting)
         and not (transport.dataBuffer or transport._tempDataBuffer)
     ):
-        sent = transport.writeSomeData(data)
-        if isinstance(sent, int) and sent > 0:  # else the reactor finds out what is wrong
-            data = data[sent:]
-    if data:
-        transport.write(data)
-    return not data
+        try:
+            sent = transport.getHandle().sendmsg(pieces)
+        except OSError:
+            sent = 0  # the reactor finds out what is wrong
+        rest = _skip(pieces, sent)
+        if rest:
+            transport.writeSequence(rest)
+        return not rest
+    transport.write(b"".join(pieces))
+    return False
+
+
+def _skip(pieces: Sequence[bytes], count: int) -> list[bytes]:
+    for at, piece in enumerate(pieces):
+        if count < len(piece):
+            return [piece[count:], *pieces[at + 1 :]]
+        count -= len(piece)
+    return []
 
 
 def limit_unsent(transport: object) -> bool:

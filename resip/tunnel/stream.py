@@ -257,7 +257,7 @@ class StreamAttachment(TwistedProtocol):
         if self._transport is None:
             self._discard(channel, len(data))
             return
-        write_at_once(self._transport, data)
+        write_at_once(self._transport, (data,))
         if self._is_socket_full:
             self._unconsumed += len(data)
         else:

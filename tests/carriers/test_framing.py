@@ -52,7 +52,7 @@ class BlockFramingTests(SynchronousTestCase):
         However the stream is cut, the packets are the same and nothing stays.
         """
         framing = BlockFraming(7)
-        self.assertEqual(feed_in_cuts(framing, framing.wrap(packets), cut), packets)
+        self.assertEqual(feed_in_cuts(framing, b"".join(framing.wrap(packets)), cut), packets)
         self.assertEqual(framing.kept, 0)
 
     def test_less_than_a_packet_is_kept(self) -> None:
@@ -84,7 +84,7 @@ class PrefixFramingTests(SynchronousTestCase):
         However the stream is cut, the packets are the same and nothing stays.
         """
         framing = PrefixFraming()
-        self.assertEqual(feed_in_cuts(framing, framing.wrap(packets), cut), packets)
+        self.assertEqual(feed_in_cuts(framing, b"".join(framing.wrap(packets)), cut), packets)
         self.assertEqual(framing.kept, 0)
 
     @given(st.lists(st.binary(max_size=80)))
@@ -106,7 +106,7 @@ class PrefixFramingTests(SynchronousTestCase):
         A packet is there with its last byte, and not before.
         """
         framing = PrefixFraming()
-        stream = framing.wrap([MODERN_GOOD])
+        stream = b"".join(framing.wrap([MODERN_GOOD]))
         self.assertEqual(stream, bytes([0, len(MODERN_GOOD)]) + MODERN_GOOD)
         self.assertEqual(feed_in_cuts(framing, stream[:-1], 1), [])
         self.assertEqual(framing.kept, len(stream) - 1)
@@ -118,7 +118,7 @@ class PrefixFramingTests(SynchronousTestCase):
         """
         packets = [bytes(MIN_PACKET_SIZE), bytes(MAX_PACKET_SIZE)]
         framing = PrefixFraming()
-        self.assertEqual(framing.feed(framing.wrap(packets)), packets)
+        self.assertEqual(framing.feed(b"".join(framing.wrap(packets))), packets)
         for size in (0, MIN_PACKET_SIZE - 1, MAX_PACKET_SIZE + 1):
             self.assertRaises(ValueError, framing.wrap, [bytes(size)])
 
@@ -136,7 +136,7 @@ class PrefixFramingTests(SynchronousTestCase):
         The largest packet that lacks a byte is all that a peer can have kept.
         """
         framing = PrefixFraming()
-        stream = framing.wrap([bytes(MAX_PACKET_SIZE)])
+        stream = b"".join(framing.wrap([bytes(MAX_PACKET_SIZE)]))
         framing.feed(stream * 3 + stream[:-1])
         self.assertEqual(framing.kept, len(stream) - 1)
         framing.feed(stream[-1:] + stream[:-1])
@@ -173,7 +173,7 @@ class DialectsTestCase(TCPCarrierTestCase):
         A modern connection on which packets arrived.
         """
         connection = self.connect(port)
-        connection.protocol.dataReceived(SESSION_ID + PrefixFraming().wrap(list(packets)))
+        connection.protocol.dataReceived(SESSION_ID + b"".join(PrefixFraming().wrap(list(packets))))
         return connection
 
     def packets(self) -> list[bytes]:
@@ -199,13 +199,13 @@ class DialectTests(DialectsTestCase):
         self.carrier.send(classic.path, [GOOD, GOOD])
         self.carrier.send(modern.path, [MODERN_GOOD])
         self.assertEqual(classic.transport.value(), GOOD + GOOD)
-        self.assertEqual(modern.transport.value(), PrefixFraming().wrap([MODERN_GOOD]))
+        self.assertEqual(modern.transport.value(), b"".join(PrefixFraming().wrap([MODERN_GOOD])))
 
     def test_however_it_is_cut(self) -> None:
         """
         The dialect is chosen once, as soon as enough bytes are there.
         """
-        streams = (SESSION_ID + PrefixFraming().wrap([MODERN_GOOD] * 3), GOOD * 3)
+        streams = (SESSION_ID + b"".join(PrefixFraming().wrap([MODERN_GOOD] * 3)), GOOD * 3)
         for stream in streams:
             for cut in (1, 2, 3, PREAMBLE_SIZE, PREAMBLE_SIZE + 1, len(stream)):
                 self.openings.clear()
@@ -220,7 +220,9 @@ class DialectTests(DialectsTestCase):
         A modern connection for a session that nobody knows ends with its first block.
         """
         connection = self.connect()
-        connection.protocol.dataReceived(b"none" + PrefixFraming().wrap([MODERN_GOOD] * 2))
+        connection.protocol.dataReceived(
+            b"none" + b"".join(PrefixFraming().wrap([MODERN_GOOD] * 2))
+        )
         self.assertTrue(connection.is_aborted)
 
     def test_nothing_is_said_to_the_silent(self) -> None:
@@ -270,7 +272,7 @@ class BadPacketTests(DialectsTestCase):
         some = [MODERN_BAD] * (MAX_BAD_PACKETS - 1)
         connection = self.modern(packets=(MODERN_GOOD,))
         for packets in (some, [MODERN_GOOD], some, [MODERN_GOOD]):
-            connection.protocol.dataReceived(PrefixFraming().wrap(packets))
+            connection.protocol.dataReceived(b"".join(PrefixFraming().wrap(packets)))
         self.assertFalse(connection.is_aborted)
         self.assertEqual(self.packets().count(MODERN_GOOD), 3)
         self.assertEqual(self.carrier.unauthentic, 2 * len(some))
@@ -281,7 +283,7 @@ class BadPacketTests(DialectsTestCase):
         """
         connection = self.modern(packets=(MODERN_GOOD,))
         bad = [MODERN_BAD] * (MAX_BAD_PACKETS + 5)
-        connection.protocol.dataReceived(PrefixFraming().wrap(bad))
+        connection.protocol.dataReceived(b"".join(PrefixFraming().wrap(bad)))
         self.assertTrue(connection.is_aborted)
         self.assertEqual(self.packets(), [MODERN_GOOD] + [MODERN_BAD] * MAX_BAD_PACKETS)
 
@@ -370,7 +372,7 @@ class PreambleTests(TCPCarrierTestCase):
         """
         The session's id goes before any packet, and the next connection says the newest.
         """
-        sent = PrefixFraming().wrap([MODERN_GOOD])
+        sent = b"".join(PrefixFraming().wrap([MODERN_GOOD]))
         self.assertEqual(self.connect(1).transport.value(), SESSION_ID + sent)
         self.preamble = b"next"
         self.assertEqual(self.connect(2).transport.value(), b"next" + sent)
@@ -379,5 +381,5 @@ class PreambleTests(TCPCarrierTestCase):
         """
         What the other side sends begins with a packet.
         """
-        self.connect().protocol.dataReceived(PrefixFraming().wrap([MODERN_GOOD]))
+        self.connect().protocol.dataReceived(b"".join(PrefixFraming().wrap([MODERN_GOOD])))
         self.assertEqual([data for data, _ in self.received], [MODERN_GOOD])

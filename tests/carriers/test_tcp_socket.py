@@ -116,6 +116,17 @@ class SocketTests(TestCase):
         await eventually(lambda: len(self.received) == 3)
         self.assertEqual(self.writable, [])
 
+    async def test_packets_of_which_the_kernel_takes_a_part(self) -> None:
+        """
+        A burst that is cut somewhere within a packet arrives as it is.
+        """
+        (path,) = self.paths
+        packets = [bytes([number]) * (30_000 + number) for number in range(200)]
+        self.near.send(path, packets)
+        self.assertFalse(self.near.is_writable(path))
+        await eventually(lambda: len(self.received) == len(packets))
+        self.assertEqual(self.received, packets)
+
     async def test_few_bytes_stay_behind_many(self) -> None:
         """
         What waits for the socket goes first, in full.

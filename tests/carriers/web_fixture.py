@@ -32,7 +32,7 @@ def wrap(*packets: bytes) -> bytes:
     """
     Packets as they stand in the stream.
     """
-    return PrefixFraming().wrap(list(packets))
+    return b"".join(PrefixFraming().wrap(list(packets)))
 
 
 class Side:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resip.core.modern.allowance import SendAllowance
+from resip.core.modern.pieces import Pieces
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.sent import Control, CopyGroup, SentRun, SentStream
 
@@ -60,7 +61,7 @@ class Burst:
         *,
         stream: SentStream | None = None,
         offset: int = 0,
-        pieces: list[bytes] | None = None,
+        pieces: Pieces | None = None,
         step: int = 0,
         length: int = 0,
         owners: Sequence[Control] = (),

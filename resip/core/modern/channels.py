@@ -4,8 +4,6 @@ The channels of a modern session: what frames do to them, and what their owner h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from resip.core.errors import ChannelError, ProtocolError, ResetCode
 from resip.core.events import (
     ChannelClosed,
@@ -26,6 +24,7 @@ from resip.core.modern.flow_control import CreditWindow, FlowControlError, SendC
 from resip.core.modern.frames import opened_frame
 from resip.core.modern.granted_credit import GrantedCredit
 from resip.core.modern.parking import release_room
+from resip.core.modern.pieces import Pieces
 from resip.core.types import Target
 
 
@@ -309,7 +308,7 @@ class Channels:
             for channel in self._table.by_id.values():
                 self._outbound.wants_to_send(channel.flow)
 
-    def on_stream(self, channel_id: int, offset_low32: int, pieces: Sequence[bytes]) -> bool:
+    def on_stream(self, channel_id: int, offset_low32: int, pieces: Pieces) -> bool:
         """
         STREAM or PIECE, or several in a row, each of which begins where the one before ends.
 

@@ -8,6 +8,7 @@ from collections import deque
 
 from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.frames import DATAGRAM_OVERHEAD, datagram_frame
+from resip.core.modern.pieces import Pieces
 from resip.core.modern.redundancy import ThinTraffic
 from resip.core.modern.send_stream import SendStream
 
@@ -79,7 +80,7 @@ class Flow:
             return True
         return bool(stream.unsent) and session_room > 0 and not self.credit.is_blocked
 
-    def cut(self, count: int, step: int, *, session: SendCredit) -> tuple[int, list[bytes]]:
+    def cut(self, count: int, step: int, *, session: SendCredit) -> tuple[int, Pieces]:
         """
         Pieces of the stream that leave now: what was lost, else what is new.
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from struct import Struct
 
 from resip.core.errors import ResetCode
+from resip.core.modern.pieces import Pieces
 from resip.core.types import Target
 
 
@@ -101,7 +102,7 @@ def stream_header(channel_id: int) -> tuple[int, Struct]:
     return (0x09, STREAM16) if channel_id < 0x10000 else (0x0A, STREAM32)
 
 
-def stream_frames(channel_id: int, offset: int, pieces: Sequence[bytes]) -> list[bytes]:
+def stream_frames(channel_id: int, offset: int, pieces: Pieces) -> list[bytes]:
     """
     A STREAM frame for each piece of a burst.
 

@@ -11,6 +11,7 @@ from resip.core.modern.channels import Channels
 from resip.core.modern.connection import Connection
 from resip.core.modern.frame_parser import parse_frames
 from resip.core.modern.frames import STREAM_LAYOUTS, FrameType
+from resip.core.modern.pieces import LEAST_VIEW_SIZE
 from resip.core.modern.protection import OVERHEAD
 from resip.core.types import Path, Target
 
@@ -116,7 +117,7 @@ class Inbound:
         Packets that continue one stream, as in any bulk transfer, are handed on together.
         """
         asks = is_news = False
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         stream = start = end = -1
         for plaintext in plaintexts:
             layout = STREAM_LAYOUTS.get(plaintext[0])
@@ -136,7 +137,8 @@ class Inbound:
                     is_news = self._channels.on_stream(stream, start, pieces) or is_news
                     pieces = []
                 stream, start = channel_id, offset
-            piece = plaintext[layout.size :]
+            is_large = len(plaintext) >= LEAST_VIEW_SIZE
+            piece = (memoryview(plaintext) if is_large else plaintext)[layout.size :]
             pieces.append(piece)
             end = offset + len(piece)
         if pieces:

@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 
 from resip.core.errors import LimitError
 from resip.core.modern.packet_keys import CipherSuite, HeaderMask, PacketKeys
+from resip.core.modern.pieces import LEAST_VIEW_SIZE
 from resip.core.modern.replay import ReplayWindow
 
 HEADER_SIZE = 8
@@ -261,8 +262,10 @@ class Opener:
             word = masked ^ mask
             header = pack(session_id, word)
             if word == expected:  # the packet whose turn it is, as in a burst without loss
+                is_large = len(packet) >= LEAST_VIEW_SIZE
+                body = (memoryview(packet) if is_large else packet)[HEADER_SIZE:]
                 try:
-                    plaintext = decrypt((iv ^ number).to_bytes(12), packet[HEADER_SIZE:], header)
+                    plaintext = decrypt((iv ^ number).to_bytes(12), body, header)
                 except InvalidTag:
                     pass  # once more below, where every case is looked at
                 else:

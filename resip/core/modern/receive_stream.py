@@ -5,11 +5,11 @@ The receiving half of a channel's stream: pieces from packets to bytes in order.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 
 from resip.core.errors import ProtocolError
 from resip.core.modern.flow_control import FlowControlError
 from resip.core.modern.frame_parser import expand
+from resip.core.modern.pieces import Pieces
 
 #: Pieces that wait for something before them. With all of them a byte long and none next to
 #: another that is 6 MB of objects; a sender of whole packets that fills the largest window with
@@ -52,7 +52,7 @@ class ReceiveStream:
         self.final_size: int | None = None
         #: In order and not taken yet; :attr:`_ready` bytes. The last :attr:`_loose_parts` of
         #: them may be small.
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._ready = 0
         self._loose_parts = 0
         #: Pieces beyond a gap, ascending, without overlaps; and where each one starts.
@@ -82,7 +82,7 @@ class ReceiveStream:
         """
         return self.next_offset == self.final_size and not self._ready
 
-    def receive_truncated(self, offset_low32: int, pieces: Sequence[bytes]) -> int:
+    def receive_truncated(self, offset_low32: int, pieces: Pieces) -> int:
         """
         :meth:`receive` with the low 32 bits of the offset, as frames have it (M-27).
         """
@@ -91,7 +91,7 @@ class ReceiveStream:
             return self.receive(near, pieces)
         return self.receive(expand(offset_low32, 32, near), pieces)
 
-    def receive(self, offset: int, pieces: Sequence[bytes]) -> int:
+    def receive(self, offset: int, pieces: Pieces) -> int:
         """
         Pieces arrived, each of which begins where the one before ends. What arrived before is
         ignored.
@@ -139,9 +139,9 @@ class ReceiveStream:
             self._parts = []
             self._ready = 0
         self._loose_parts = 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
-    def _split_parts(self, limit: int) -> list[bytes]:
+    def _split_parts(self, limit: int) -> list[bytes | memoryview]:
         """
         Remove the first ``limit`` bytes of the parts; there are more.
         """

@@ -15,7 +15,7 @@ UNPACED_SIZE = 32 * 1024
 #: And a burst so many, for the same reasons: a keystroke waits behind it.
 RELIABLE_BURST_TIME = 0.005
 LEAST_RELIABLE_BURST = 16 * 1024
-MOST_RELIABLE_BURST = 512 * 1024
+MOST_RELIABLE_BURST = 1024 * 1024
 
 
 def reliable_sizes(rate: float) -> tuple[int, int]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 
 from resip.core.errors import ProtocolError
+from resip.core.modern.pieces import LEAST_VIEW_SIZE, Pieces
 from resip.core.rangeset import RangeSet
 
 #: Bytes of one stream that are kept: not sent yet, or sent and not delivered (M-30).
 SEND_LIMIT = 4 * 1024 * 1024
 #: Larger writes are kept in blocks of this size, so that a part of one can be forgotten.
-MAX_BLOCK_SIZE = 256 * 1024
+MAX_BLOCK_SIZE = 1024 * 1024
 #: A small block takes in the next writes, until it has the second size: a program that writes
 #: single bytes would else have us keep a hundred bytes of objects for each.
 SMALL_SIZE = 4 * 1024
@@ -147,7 +148,7 @@ class SendStream:
         if self.end_mark is None:
             self.end_mark = EndMark()
 
-    def cut(self, count: int, step: int, *, credit: int) -> tuple[int, list[bytes]]:
+    def cut(self, count: int, step: int, *, credit: int) -> tuple[int, Pieces]:
         """
         Data that was never sent, as pieces for consecutive packets; it counts as sent now.
 
@@ -160,10 +161,13 @@ class SendStream:
         offset = at = self.next_offset
         end = offset + max(0, min(count * step, credit, self.end_offset - offset))
         self.next_offset = end
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         while at < end:
+            block: bytes | memoryview
             block, start = self._block_at(at)
             stop = min(end, start + len(block))
+            if step >= LEAST_VIEW_SIZE:
+                block = memoryview(block)
             whole = (stop - at) // step * step
             pieces += [block[k : k + step] for k in range(at - start, at - start + whole, step)]
             at += whole

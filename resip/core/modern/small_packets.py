@@ -16,6 +16,7 @@ from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.frames import end_frame, stream_frames, stream_header
 from resip.core.modern.introduction import Introduction
 from resip.core.modern.outbox import Outbox, RepeatedFrame
+from resip.core.modern.pieces import Pieces
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.redundancy import MAX_MESSAGE_SIZE
 from resip.core.modern.sent import Control, CopyGroup
@@ -100,7 +101,8 @@ class SmallPackets:
             control.append(frame)
             room -= len(frame)
         is_repeated = is_probe and flow.stream.has_lost
-        offset, pieces = 0, list[bytes]()
+        offset = 0
+        pieces: Pieces = ()
         step = room - stream_header(flow.channel_id)[1].size
         if step >= LEAST_PIECE:
             offset, pieces = flow.cut(1, step, session=self._session_credit)

@@ -9,17 +9,15 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.conditions import start_bulk
 from resip.core.modern.flow import Flow
 from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.send_stream import SendStream
 from resip.core.modern.tails import MAX_PASSES, Tails, passes_for
-from resip.core.types import Protocol, Target
-from resip.lab.applications import BulkReceiver, BulkSender
 from resip.lab.link import LinkConditions
 from tests.support.modern import make_modern_pair
 
 LINE = LinkConditions(rate=20e6, delay=0.05, queue_limit=170, mtu=1500)
-TARGET = Target(Protocol.TCP, "short.example", 1)
 LOSS = 0.3
 RTT = 0.1
 #: Room for 94 bytes of data behind the frame's header.
@@ -115,14 +113,8 @@ class ShortTransferTests(SynchronousTestCase):
         Until everything arrived.
         """
         pair = make_modern_pair(replace(LINE, loss=loss), seed=seed, keeps_events=False)
-        sender, receiver = BulkSender(TARGET, size=size), BulkReceiver(TARGET, size=size)
         start = pair.now
-        if is_up:
-            receiver.serve(pair.server)
-            sender.start(pair.client)
-        else:
-            sender.serve(pair.server)
-            receiver.start(pair.client)
+        receiver = start_bulk(pair, is_up=is_up, size=size)
         is_done = pair.run_while(lambda: receiver.progress.total < size, start + 30)
         self.assertTrue(is_done, pair.seeds)
         return pair.now - start
