@@ -10,19 +10,21 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+#: Where packets are lost for other reasons than queues, CUBIC sends a fraction of what the path
+#: carries, and BBR nearly all of it. A connection begins with it: once CUBIC has held the session
+#: back, its pace takes long to rise again.
+LOSS_CONTROL = "bbr"
 #: Where this side paces and nothing is lost, the kernel's control has nothing to do; but BBR stops
 #: for a third of a second in every ten, to measure the path anew.
-FIRST_CONTROL = "cubic"
-#: Where packets are lost for other reasons than queues, CUBIC sends a fraction of what the path
-#: carries, and BBR nearly all of it.
-LOSS_CONTROL = "bbr"
-#: Seconds between two looks for losses, and by how many the looks that find some have to exceed the
-#: others: the queue that a start overflows is no reason.
-LOOK_INTERVAL = 1.0
-LOSSY_LOOKS = 3
+CLEAN_CONTROL = "cubic"
+#: Seconds between two looks at what was sent.
+LOOK_INTERVAL = 0.25
+#: Segments from one decision to the next, and how many of them a lossy path has sent again.
+DECISION_SEGMENTS = 1000
+LOSSY_SEGMENTS = 3
 
-# struct tcp_info of linux/tcp.h: 8 bytes, then u32 after u32.
-_RETRANSMITTED = struct.Struct("=100xI")
+# struct tcp_info of linux/tcp.h: tcpi_total_retrans behind 100 bytes, tcpi_segs_out behind 136.
+_COUNTS = struct.Struct("=100xI32xI")
 _TCP_CONGESTION = 13
 
 
@@ -36,35 +38,35 @@ class KernelControl:
     def __init__(self, handle: socket.socket, seconds: Callable[[], float]) -> None:
         self._handle = handle
         self._seconds = seconds
-        self._retransmitted = 0
-        self._lossy_looks = 0
         self._looked_at = seconds()
-        self._choose(FIRST_CONTROL)
+        self._repeated = self._sent = 0
+        self._control = ""
+        self._choose(LOSS_CONTROL)
 
     def look(self) -> None:
         """
-        Something is sent: see whether the path loses packets all the time.
+        Something is sent: now and then, see whether the path loses packets.
         """
         now = self._seconds()
-        if now - self._looked_at < LOOK_INTERVAL or self._lossy_looks == LOSSY_LOOKS:
+        if now - self._looked_at < LOOK_INTERVAL:
             return
         self._looked_at = now
-        before, self._retransmitted = self._retransmitted, self._count_retransmitted()
-        if self._retransmitted == before:
-            self._lossy_looks = max(0, self._lossy_looks - 1)
+        repeated, sent = self._count()
+        if sent - self._sent < DECISION_SEGMENTS:
             return
-        self._lossy_looks += 1
-        if self._lossy_looks == LOSSY_LOOKS:
-            self._choose(LOSS_CONTROL)
+        is_lossy = repeated - self._repeated >= LOSSY_SEGMENTS
+        self._repeated, self._sent = repeated, sent
+        self._choose(LOSS_CONTROL if is_lossy else CLEAN_CONTROL)
 
-    def _count_retransmitted(self) -> int:
-        size = _RETRANSMITTED.size
+    def _count(self) -> tuple[int, int]:
         with suppress(OSError, struct.error):
-            info = self._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
-            return int(_RETRANSMITTED.unpack(info)[0])
-        return 0
+            info = self._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _COUNTS.size)
+            repeated, sent = _COUNTS.unpack(info)
+            return repeated, sent
+        return self._repeated, self._sent
 
     def _choose(self, name: str) -> None:
-        if sys.platform == "linux":
+        if name != self._control and sys.platform == "linux":
+            self._control = name
             with suppress(OSError):
                 self._handle.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, name.encode())

@@ -14,10 +14,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.tcp_control import (
-    FIRST_CONTROL,
+    CLEAN_CONTROL,
+    DECISION_SEGMENTS,
     LOOK_INTERVAL,
     LOSS_CONTROL,
-    LOSSY_LOOKS,
+    LOSSY_SEGMENTS,
     KernelControl,
 )
 
@@ -26,11 +27,12 @@ TCP_CONGESTION = 13
 
 class LossySocket:
     """
-    A socket that says how many segments it sent again, and may refuse to change its control.
+    A socket that says how many segments it sent, and how many of them again, and may refuse to
+    change its control.
     """
 
     def __init__(self, *, refuses: bool = False) -> None:
-        self.retransmitted = 0
+        self.repeated = self.sent = 0
         self.controls: list[str] = []
         self._refuses = refuses
 
@@ -48,67 +50,68 @@ class LossySocket:
         What the kernel tells of a connection, as far as it is asked for.
         """
         assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
-        return (bytes(100) + struct.pack("=I", self.retransmitted) + bytes(128))[:size]
+        counts = struct.pack("=I32xI", self.repeated, self.sent)
+        return (bytes(100) + counts + bytes(100))[:size]
 
 
 @skipUnless(sys.platform == "linux", "only Linux lets programs choose")
 class KernelControlTests(SynchronousTestCase):
     """
-    CUBIC at first, BBR where packets are lost all the time.
+    BBR at first, and where packets are lost; CUBIC where none are.
     """
 
     def setUp(self) -> None:
         """
-        A connection that lost nothing.
+        A connection that sent nothing.
         """
         self.clock = Clock()
         self.handle = LossySocket()
         self.control = KernelControl(cast(socket.socket, self.handle), self.clock.seconds)
 
-    def pass_time(self, looks: int, *, lost: int) -> None:
+    def send(self, segments: int, *, lost: int) -> None:
         """
-        Send for some time, and lose as many segments in each interval.
+        Send segments in some time, and so many of them again.
         """
-        for _ in range(looks):
-            self.clock.advance(LOOK_INTERVAL)
-            self.handle.retransmitted += lost
-            self.control.look()
+        self.clock.advance(LOOK_INTERVAL)
+        self.handle.sent += segments
+        self.handle.repeated += lost
+        self.control.look()
+
+    def test_a_lossy_path(self) -> None:
+        """
+        Losses all the time: nothing changes.
+        """
+        for _ in range(10):
+            self.send(DECISION_SEGMENTS, lost=LOSSY_SEGMENTS)
+        self.assertEqual(self.handle.controls, [LOSS_CONTROL])
 
     def test_a_clean_path(self) -> None:
         """
-        Nothing is lost: nothing changes.
+        Once enough was sent without losses, the control is another, whatever a start has lost.
         """
-        self.pass_time(100, lost=0)
-        self.assertEqual(self.handle.controls, [FIRST_CONTROL])
+        self.send(DECISION_SEGMENTS, lost=100)
+        self.send(DECISION_SEGMENTS - 1, lost=0)
+        self.assertEqual(self.handle.controls, [LOSS_CONTROL])
+        for _ in range(10):
+            self.send(DECISION_SEGMENTS, lost=LOSSY_SEGMENTS - 1)
+        self.assertEqual(self.handle.controls, [LOSS_CONTROL, CLEAN_CONTROL])
 
-    def test_lasting_loss(self) -> None:
+    def test_a_path_that_becomes_lossy(self) -> None:
         """
-        Losses in look after look change the control, once.
+        The first control comes back.
         """
-        self.pass_time(LOSSY_LOOKS - 1, lost=1)
-        self.assertEqual(self.handle.controls, [FIRST_CONTROL])
-        self.pass_time(10, lost=1)
-        self.assertEqual(self.handle.controls, [FIRST_CONTROL, LOSS_CONTROL])
-
-    def test_a_burst_of_losses_is_no_reason(self) -> None:
-        """
-        A start that overflows a queue, and one more loss every other second, change nothing.
-        """
-        self.pass_time(1, lost=100)
-        for _ in range(50):
-            self.pass_time(1, lost=0)
-            self.pass_time(1, lost=1)
-        self.assertEqual(self.handle.controls, [FIRST_CONTROL])
+        self.send(DECISION_SEGMENTS, lost=0)
+        for _ in range(10):
+            self.send(DECISION_SEGMENTS // 10, lost=1)
+        self.assertEqual(self.handle.controls, [LOSS_CONTROL, CLEAN_CONTROL, LOSS_CONTROL])
 
     def test_it_does_not_look_all_the_time(self) -> None:
         """
-        However much is sent within an interval, it is one look.
+        However much is sent within an interval.
         """
-        self.clock.advance(LOOK_INTERVAL)
-        for _ in range(10 * LOSSY_LOOKS):
-            self.handle.retransmitted += 1
-            self.control.look()
-        self.assertEqual(self.handle.controls, [FIRST_CONTROL])
+        self.handle.sent = DECISION_SEGMENTS
+        self.control.look()
+        self.assertEqual(self.handle.controls, [LOSS_CONTROL])
 
     def test_a_kernel_that_refuses(self) -> None:
         """
@@ -116,25 +119,38 @@ class KernelControlTests(SynchronousTestCase):
         """
         handle = LossySocket(refuses=True)
         self.control = KernelControl(cast(socket.socket, handle), self.clock.seconds)
-        handle.retransmitted = 1
+        handle.sent = DECISION_SEGMENTS
         self.clock.advance(LOOK_INTERVAL)
         self.control.look()
         self.assertEqual(handle.controls, [])
 
     def test_a_real_socket(self) -> None:
         """
-        The kernel knows the options: CUBIC is set, and the number of retransmissions can be read.
+        The kernel knows the options: BBR is set, segments are counted, and CUBIC follows.
         """
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
             socket.create_connection(server.getsockname()) as handle,
         ):
             try:
-                for name in ("reno", FIRST_CONTROL, "reno"):
+                for name in (LOSS_CONTROL, CLEAN_CONTROL, "reno"):
                     handle.setsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, name.encode())
             except OSError as error:
-                self.skipTest(f"this kernel does not offer {FIRST_CONTROL}: {error}")
+                self.skipTest(f"this kernel does not offer {name}: {error}")
             self.control = KernelControl(handle, self.clock.seconds)
-            self.pass_time(2, lost=0)
-            chosen = handle.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
-            self.assertEqual(chosen.rstrip(b"\0").decode(), FIRST_CONTROL)
+            self.assertEqual(self.control_of(handle), LOSS_CONTROL)
+            peer, _ = server.accept()
+            with peer:
+                for _ in range(DECISION_SEGMENTS):
+                    handle.send(b"!")
+                    peer.recv(1)
+            self.clock.advance(LOOK_INTERVAL)
+            self.control.look()
+            self.assertEqual(self.control_of(handle), CLEAN_CONTROL)
+
+    def control_of(self, handle: socket.socket) -> str:
+        """
+        What the kernel says.
+        """
+        chosen = handle.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
+        return chosen.rstrip(b"\0").decode()
