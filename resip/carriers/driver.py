@@ -45,6 +45,7 @@ class SessionDriver:
     :param on_path: called when the session sends elsewhere.
     :param on_path_answer: called with a path by which the peer answers.
     :param on_path_silence: called when it does not answer by the path in use.
+    :param on_path_delivery: called with what the path in use carried, a few times a second.
     :param on_silence: called with the seconds for which the peer has owed an answer.
     :param on_answer: called when the peer shows life after a silence, or after it was out of reach.
     :param on_lost: called with the reason when the peer has ended or forgotten the session.
@@ -65,6 +66,7 @@ class SessionDriver:
         "_on_lost",
         "_on_path",
         "_on_path_answer",
+        "_on_path_delivery",
         "_on_path_silence",
         "_on_request",
         "_on_silence",
@@ -87,6 +89,7 @@ class SessionDriver:
         on_path: Callable[[Path | None], None] | None = None,
         on_path_answer: Callable[[Path], None] | None = None,
         on_path_silence: Callable[[Path], None] | None = None,
+        on_path_delivery: Callable[[events.PathDelivered], None] | None = None,
         on_silence: Callable[[float], None] | None = None,
         on_answer: Callable[[], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
@@ -99,6 +102,7 @@ class SessionDriver:
         self._on_path = on_path
         self._on_path_answer = on_path_answer
         self._on_path_silence = on_path_silence
+        self._on_path_delivery = on_path_delivery
         self._on_silence = on_silence
         self._on_answer = on_answer
         self._on_lost = on_lost
@@ -369,6 +373,8 @@ class SessionDriver:
                 self._on_path_answer(path)
             case events.PathSilent(path) if self._on_path_silence is not None:
                 self._on_path_silence(path)
+            case events.PathDelivered() if self._on_path_delivery is not None:
+                self._on_path_delivery(event)
             case events.PeerSilent(seconds):
                 self._silent_since = self.session.last_received_time
                 if self._on_silence is not None:

@@ -114,6 +114,24 @@ class PathSilent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PathDelivered(Event):
+    """
+    What the path in use carried, both directions together. Told by a client, a few times a second
+    while anything arrives.
+
+    :ivar size: bytes. :ivar seconds: the time that they took.
+    :ivar is_full: there was more to send than the path took.
+    :ivar rtt: its shortest round trip, seconds.
+    """
+
+    path: Path
+    size: int
+    seconds: float
+    is_full: bool
+    rtt: float
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSilent(Event):
     """
     The peer owes an answer and gave none for ``seconds``: ask out of band whether it lives.

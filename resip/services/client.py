@@ -292,6 +292,7 @@ class ClientService(MultiService):
             on_silence=self._on_silence,
             on_path_answer=selection.path_answered,
             on_path_silence=selection.path_silent,
+            on_path_delivery=selection.path_delivered,
             on_answer=self._on_answer,
             on_lost=self._on_lost,
         )

@@ -12,10 +12,13 @@ from twisted.logger import Logger
 
 from resip.carriers.driver import SessionDriver
 from resip.carriers.interfaces import Carrier
+from resip.core.events import PathDelivered
 from resip.core.types import Path
-from resip.services.choice import (
+from resip.services.choice import CarrierChoice
+from resip.services.link_kinds import Destination, LinkKind
+from resip.services.links import Link
+from resip.services.path_actions import (
     Action,
-    CarrierChoice,
     ProbePath,
     Reason,
     RenewKind,
@@ -23,8 +26,6 @@ from resip.services.choice import (
     StopKind,
     UsePath,
 )
-from resip.services.link_kinds import Destination, LinkKind
-from resip.services.links import Link
 
 
 class _KindUser:
@@ -141,6 +142,14 @@ class CarrierSelection:
             self._choice.path_silent(path, now=self._now())
             self._act()
 
+    def path_delivered(self, delivery: PathDelivered) -> None:
+        """
+        The path in use carried something.
+        """
+        if self._choice is not None:
+            self._choice.path_delivered(delivery, now=self._now())
+            self._act()
+
     # What the links tell; see LinkUser.
 
     def path_open(self, kind: int, path: Path, carrier: Carrier) -> None:
@@ -225,6 +234,10 @@ class CarrierSelection:
             self._log.info("{before} gives no answers; trying {path}", before=before, path=path)
         elif reason is Reason.BETTER:
             self._log.info("{path} answers and is better than {before}", path=path, before=before)
+        elif reason is Reason.TRIAL:
+            self._log.info("does {path} carry more than {before}?", path=path, before=before)
+        elif reason is Reason.SLOWER:
+            self._log.info("{before} does not carry more than {path}", path=path, before=before)
 
     def _arm(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -7,17 +7,19 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.types import Path
+from resip.services.candidate import FRESH
 from resip.services.choice import (
     ADDRESS_HEAD_START,
     ADDRESS_TRIAL,
     CALM,
-    FRESH,
     MAX_RETURN,
     SPARE_PATIENCE,
     TRUSTED_AFTER,
     WARM_INTERVAL,
-    Action,
     CarrierChoice,
+)
+from resip.services.path_actions import (
+    Action,
     ProbePath,
     Reason,
     RenewKind,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,9 +16,10 @@ from resip.core.events import PathAnswered, PathSilent
 from resip.core.types import Path
 from resip.services.choice import ADDRESS_TRIAL, CALM
 from resip.services.link_kinds import AUTO, HTTPS, Destination, LinkKind, link_kinds_for
-from resip.services.links import Link, LinkUser
+from resip.services.links import Link
 from resip.services.selection import CarrierSelection
-from tests.carriers.fixture import ListCarrier, ScriptedSession
+from tests.carriers.fixture import ScriptedSession
+from tests.services.scripted_link import ScriptedLink
 
 UDP = Path("udp", ("192.0.2.1", 1))
 OTHER_UDP = Path("udp", ("192.0.2.2", 1))
@@ -45,44 +45,6 @@ class ProbingSession(ScriptedSession):
         The name of the carrier.
         """
         return path.carrier.encode()
-
-
-class ScriptedLink:
-    """
-    A link that does what the test says.
-    """
-
-    def __init__(self) -> None:
-        self.user: LinkUser | None = None
-        self.renewals = 0
-        self.stops = 0
-        self.carrier = ListCarrier()
-
-    def start(self, user: LinkUser) -> None:
-        """
-        Keep the user.
-        """
-        self.user = user
-
-    def renew(self) -> None:
-        """
-        Count it.
-        """
-        self.renewals += 1
-
-    def stop(self) -> Deferred[None]:
-        """
-        Count it.
-        """
-        self.stops += 1
-        return succeed(None)
-
-    def offer(self, path: Path) -> None:
-        """
-        A path is open.
-        """
-        assert self.user is not None, "the link was started"
-        self.user.path_open(path, self.carrier)
 
 
 class SelectionTestCase(SynchronousTestCase):
@@ -162,11 +124,11 @@ class SelectionTests(SelectionTestCase):
         """
         UDP works and goes silent; TCP answers.
         """
-        self.links[0].offer(UDP)
+        self.links[0].open(UDP)
         self.tell(PathAnswered(UDP))
         self.clock.advance(10)
         self.tell(PathSilent(UDP))
-        self.links[1].offer(TCP)
+        self.links[1].open(TCP)
         self.tell(PathAnswered(TCP))
 
     def test_one_carrier_is_left_for_another(self) -> None:
@@ -223,7 +185,7 @@ class SelectionTests(SelectionTestCase):
         """
         self.fail_udp()
         self.clock.advance(0.1)
-        self.links[2].offer(WEB)
+        self.links[2].open(WEB)
         self.tell(PathAnswered(UDP))
         for _ in range(40):
             self.clock.advance(CALM / 20)
@@ -242,8 +204,8 @@ class WithoutProbesTests(SelectionTestCase):
         """
         Until a packet arrives.
         """
-        self.links[0].offer(UDP)
-        self.links[0].offer(OTHER_UDP)
+        self.links[0].open(UDP)
+        self.links[0].open(OTHER_UDP)
         self.clock.advance(ADDRESS_TRIAL)
         self.assertEqual(self.session.path, OTHER_UDP)
         user = self.links[0].user

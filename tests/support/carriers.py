@@ -4,20 +4,27 @@ Two modern sessions, several simulated carriers between them, and a choice among
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
-from resip.core.events import Event, PathAnswered, PathChanged, PathSilent
+from resip.core.events import Event, PathAnswered, PathChanged, PathDelivered, PathSilent
+from resip.core.session import Session
 from resip.core.types import Path
 from resip.lab.link import LinkConditions, LinkModel
 from resip.lab.pair import CLIENT_HOST, FIRST_CLIENT_PORT, SERVER_ADDRESS, Host
 from resip.lab.simulator import Simulator
-from resip.services.choice import CarrierChoice, ProbePath, RenewKind, StartKind, UsePath
+from resip.services.choice import CarrierChoice
+from resip.services.path_actions import ProbePath, RenewKind, StartKind, UsePath
 from tests.support.modern import agree, make_session
 
 #: A connection drops nothing: what does not fit waits.
 ENDLESS = 1_000_000
+#: Seconds of data that wait in a connection before it takes no more.
+FULL = 0.02
+#: Less than so many seconds more is nothing: the clock may not be able to tell the difference.
+ROUNDING = 1e-6
 #: Seconds until a dial that was not answered is repeated.
 REDIAL = 1.0
 
@@ -43,6 +50,40 @@ class SimulatedCarrier:
         self.delay = conditions.delay
         self.is_down = False
         self.dial_number = 0
+
+
+class _Gated:
+    """
+    A session that is not asked for packets while its connection is full, as by a driver.
+
+    :param get_wait: seconds until a path takes more.
+    """
+
+    def __init__(
+        self, session: Session, get_wait: Callable[[Path | None], float], now: Callable[[], float]
+    ) -> None:
+        self._session = session
+        self._get_wait = get_wait
+        self._now = now
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+        """
+        Nothing while the connection is full.
+        """
+        is_full = self._get_wait(self._session.path) > 0
+        return [] if is_full else self._session.datagrams_to_send(now=now)
+
+    def get_timer(self) -> float | None:
+        """
+        Not before there is room.
+        """
+        timer = self._session.get_timer()
+        if timer is None:
+            return None
+        return max(timer, self._now() + self._get_wait(self._session.path))
 
 
 class CarrierNetwork:
@@ -76,10 +117,12 @@ class CarrierNetwork:
             Host, simulator=self.simulator, count_step=lambda: None, keeps_events=True
         )
         self.client = make_host(
-            make_session(client, seed=seed, now=self.now), send=partial(self._send, is_up=True)
+            self._gate(make_session(client, seed=seed, now=self.now), is_up=True),
+            send=partial(self._send, is_up=True),
         )
         self.server = make_host(
-            make_session(server, seed=seed + 1, now=self.now), send=partial(self._send, is_up=False)
+            self._gate(make_session(server, seed=seed + 1, now=self.now), is_up=False),
+            send=partial(self._send, is_up=False),
         )
         self.client.attach(self)
         self.choice = CarrierChoice(head_starts[: len(self.carriers)], can_probe=True, now=self.now)
@@ -117,6 +160,8 @@ class CarrierNetwork:
                 self.choice.path_answered(path, now=now)
             case PathSilent(path):
                 self.choice.path_silent(path, now=now)
+            case PathDelivered():
+                self.choice.path_delivered(event, now=now)
             case PathChanged(path) if path is not None:
                 self.used.append((now, path.carrier))
         self._act()
@@ -137,6 +182,17 @@ class CarrierNetwork:
         self.choice.retry(now=self.now)
         self._act()
         self.client.flush()
+
+    def _gate(self, session: Session, *, is_up: bool) -> Session:
+        def get_wait(path: Path | None) -> float:
+            if path is None or not path.is_reliable:
+                return 0.0
+            carrier = self.carriers[path.carrier]
+            link = carrier.up if is_up else carrier.down
+            waiting = link.get_queue_delay(now=self.now)
+            return waiting - FULL if waiting > FULL + ROUNDING else 0.0
+
+        return cast(Session, _Gated(session, get_wait, lambda: self.now))
 
     def _act(self) -> None:
         for action in self.choice.take_actions():

@@ -10,6 +10,7 @@ from functools import partial
 from resip.core.congestion.rate import RateController
 from resip.core.events import Event, PathAnswered
 from resip.core.modern.acks import AckState, acknowledged_ranges
+from resip.core.modern.delivery_meter import DeliveryMeter
 from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.frames import PING_FRAME
 from resip.core.modern.handshake import SessionSecrets
@@ -49,6 +50,7 @@ class Connection:
         "_controller",
         "_keys",
         "_memories",
+        "_meter",
         "_selector",
         "_side",
         "_sizing",
@@ -85,6 +87,7 @@ class Connection:
         self._selector = None if is_client else PathSelector(random_bytes)
         self._chosen = ChosenPath()
         self._watch = PathWatch() if is_client else None
+        self._meter = None if self._watch is None else DeliveryMeter(self._watch.events)
         self._memories = PathMemories()
         self.recovery = LossRecovery(controller, is_driving=is_client, trace=trace)
         self.acks = AckState(self._keys.opener.window.ranges)
@@ -170,6 +173,10 @@ class Connection:
         self.trace.packets_received(path, count=count, size=size, highest=number, now=now)
         if self._watch is not None and newest >= 0:
             self._watch.on_received(count - copies, now=now)
+        if self._meter is not None and count > copies:
+            news = size if not copies else size * (count - copies) // count
+            rtt = self.recovery.rtt.minimum
+            self._meter.on_received(path, size=news, count=count - copies, rtt=rtt, now=now)
         self.acks.is_patient = path.is_reliable and size >= count * UNPACED_SIZE
         self.last_received_time = now
         self.recovery.on_heard(loss=self.acks.loss)
@@ -200,6 +207,9 @@ class Connection:
         if self._watch is not None and report.acked:
             is_owed = self.recovery.in_flight.packets > 0
             self._watch.on_acked(report.acked[-1].end - 1, is_answer_owed=is_owed, now=now)
+        if self._meter is not None and report.acked:
+            has_more, rtt = self.outbound.has_more, self.recovery.rtt.minimum
+            self._meter.on_acked(report.acked, has_more=has_more, rtt=rtt, now=now)
         self._sizing.on_ack(report)
         self.trace.metrics_updated(partial(readings, self.recovery, self._controller), now=now)
 
@@ -396,7 +406,11 @@ class Connection:
         is_known = before is not None and path is not None and before.carrier == path.carrier
         self.trace.path_updated(path, is_known=is_known, now=now)
         memory = self._memories.change(
-            before, PathMemory(self.recovery.remember(), self._sizing.mtu), path, now=now
+            before,
+            PathMemory(self.recovery.remember(), self._sizing.mtu),
+            path,
+            is_working=self.recovery.pto_count == 0,
+            now=now,
         )
         self._sizing.mtu = PathMtuSearch() if memory is None else memory.mtu
         self.recovery.on_path_changed(
@@ -407,9 +421,13 @@ class Connection:
         )
         if self._watch is not None:
             self._watch.on_path_changed(path, next_number=self.recovery.next_number)
+        if self._meter is not None:
+            self._meter.on_path_changed(path, now=now)
         if path is None:
             return
         self._side.probes.forget(path)
         self.outbound.peer_id = self.ids.peer.use(path)
         if before is not None:
             self.outbox.say_once(PING_FRAME)
+            if self._watch is not None:
+                self.acks.on_path_changed(now=now)

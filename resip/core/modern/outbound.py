@@ -125,6 +125,13 @@ class Outbound:
         """
         return self._allowance.is_reliable
 
+    @property
+    def has_more(self) -> bool:
+        """
+        Whether a channel waits for its turn, or for window, pace or carrier.
+        """
+        return bool(self._bulk or self._urgent)
+
     def start_path(self, *, is_reliable: bool) -> None:
         """
         Packets take another path from now on.

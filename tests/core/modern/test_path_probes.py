@@ -11,7 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.modern.loss import LossMeter, ReorderingWindow
 from resip.core.modern.mtu import PathMtuSearch
-from resip.core.modern.path_memory import MAX_MEMORIES, MEMORY_LIFETIME, Measured, PathMemories
+from resip.core.modern.path_memory import (
+    MAX_MEMORIES,
+    MEMORY_LIFETIME,
+    WORKING_LIFETIME,
+    Measured,
+    PathMemories,
+)
 from resip.core.modern.path_memory import PathMemory as Memory
 from resip.core.modern.path_probes import MAX_CHALLENGES, MAX_PROBES, PathProbes
 from resip.core.rtt import RttEstimator
@@ -112,32 +118,57 @@ class PathMemoriesTests(SynchronousTestCase):
         measured = Measured(RttEstimator(0.1), LossMeter(), ReorderingWindow(), None)
         return Memory(measured, PathMtuSearch())
 
+    def change(
+        self,
+        before: Path | None,
+        memory: Memory,
+        path: Path | None,
+        *,
+        is_working: bool = False,
+        now: float,
+    ) -> Memory | None:
+        """
+        Packets take another path.
+        """
+        return self.memories.change(before, memory, path, is_working=is_working, now=now)
+
+    def test_one_that_worked(self) -> None:
+        """
+        After more than a moment only the size of packets is taken to hold.
+        """
+        of_udp = self.memory()
+        self.change(UDP, of_udp, TCP, is_working=True, now=0)
+        self.assertIs(self.change(TCP, self.memory(), UDP, now=WORKING_LIFETIME), of_udp)
+        self.change(UDP, of_udp, TCP, is_working=True, now=20)
+        known = self.change(TCP, self.memory(), UDP, now=21 + WORKING_LIFETIME)
+        self.assertEqual(known, Memory(None, of_udp.mtu))
+
     def test_there_and_back(self) -> None:
         """
         What was learnt of a carrier is there when it is in use again, and not after ten minutes.
         """
         of_udp, of_tcp = self.memory(), self.memory()
-        self.assertIsNone(self.memories.change(UDP, of_udp, TCP, now=0))
-        self.assertIs(self.memories.change(TCP, of_tcp, UDP, now=1), of_udp)
-        self.assertIs(self.memories.change(UDP, of_udp, TCP, now=2), of_tcp)
+        self.assertIsNone(self.change(UDP, of_udp, TCP, now=0))
+        self.assertIs(self.change(TCP, of_tcp, UDP, now=1), of_udp)
+        self.assertIs(self.change(UDP, of_udp, TCP, now=2), of_tcp)
         later = 2 + MEMORY_LIFETIME + 1
-        self.assertIsNone(self.memories.change(TCP, of_tcp, UDP, now=later))
+        self.assertIsNone(self.change(TCP, of_tcp, UDP, now=later))
 
     def test_by_way_of_none(self) -> None:
         """
         The last carrier may go before the next one comes.
         """
         of_udp = self.memory()
-        self.assertIsNone(self.memories.change(UDP, of_udp, None, now=0))
-        self.assertIs(self.memories.change(None, self.memory(), UDP, now=1), of_udp)
+        self.assertIsNone(self.change(UDP, of_udp, None, now=0))
+        self.assertIs(self.change(None, self.memory(), UDP, now=1), of_udp)
 
     def test_another_address(self) -> None:
         """
         It is the same carrier: nothing is kept.
         """
         other = Path("udp", ("192.0.2.2", 1))
-        self.assertIsNone(self.memories.change(UDP, self.memory(), other, now=0))
-        self.assertIsNone(self.memories.change(other, self.memory(), UDP, now=0))
+        self.assertIsNone(self.change(UDP, self.memory(), other, now=0))
+        self.assertIsNone(self.change(other, self.memory(), UDP, now=0))
 
     def test_bounds(self) -> None:
         """
@@ -145,6 +176,6 @@ class PathMemoriesTests(SynchronousTestCase):
         """
         paths = [Path(f"carrier {number}") for number in range(MAX_MEMORIES + 2)]
         for before, after in pairwise(paths):
-            self.memories.change(before, self.memory(), after, now=0)
-        self.assertIsNone(self.memories.change(paths[-1], self.memory(), paths[0], now=0))
-        self.assertIsNotNone(self.memories.change(paths[0], self.memory(), paths[-1], now=0))
+            self.change(before, self.memory(), after, now=0)
+        self.assertIsNone(self.change(paths[-1], self.memory(), paths[0], now=0))
+        self.assertIsNotNone(self.change(paths[0], self.memory(), paths[-1], now=0))
