@@ -3,12 +3,15 @@ Traffic for benchmarks: a server of endless streams and echoes, and clients that
 
 Blocking sockets and threads, so that the load costs less than what it measures. A client's
 first byte says what it wants: ``D`` sends for ever, ``U`` takes all and answers with counts,
-``E`` echoes. ``python -m bench.load`` is the server as a process of its own.
+``E`` echoes, ``T`` sends a few bytes now and then, ``F`` sends a file of the size that follows,
+and its hash. ``python -m bench.load`` is the server as a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import socket
 import struct
 import threading
@@ -19,7 +22,10 @@ from contextlib import contextmanager, suppress
 BLOCK = bytes(range(256)) * 1024
 #: Seconds between the counts that a ``U`` connection is answered with.
 COUNT_INTERVAL = 0.1
+#: Seconds between the few bytes of a ``T`` connection.
+TICK_INTERVAL = 0.02
 _COUNT = struct.Struct("!dQ")
+_SIZE = struct.Struct("!Q")
 
 
 class LoadServer:
@@ -52,8 +58,24 @@ class LoadServer:
                     case b"E":
                         while data := connection.recv(65536):
                             connection.sendall(data)
+                    case b"T":
+                        while True:
+                            connection.sendall(bytes(64))
+                            time.sleep(TICK_INTERVAL)
+                    case b"F":
+                        self._send_file(connection)
             except OSError:
                 return  # the client has seen enough
+
+    def _send_file(self, connection: socket.socket) -> None:
+        (left,) = _SIZE.unpack(connection.recv(_SIZE.size, socket.MSG_WAITALL))
+        digest = hashlib.sha256()
+        while left:
+            data = os.urandom(min(left, len(BLOCK)))
+            left -= len(data)
+            digest.update(data)
+            connection.sendall(data)
+        connection.sendall(digest.digest())
 
     def _take(self, connection: socket.socket) -> None:
         total = 0
@@ -88,6 +110,27 @@ def measure_down(address: tuple[str, int], *, warm_up: float, seconds: float) ->
             if now >= start:
                 total += count
     return total * 8 / seconds
+
+
+def fetch_file(address: tuple[str, int], size: int) -> float:
+    """
+    Seconds until a file from the server has arrived, every byte as it was.
+
+    :raises RuntimeError: when the connection broke, or the hash is another.
+    """
+    digest = hashlib.sha256()
+    start = time.monotonic()
+    with connect(address, b"F" + _SIZE.pack(size)) as connection:
+        left = size
+        while left:
+            data = connection.recv(min(left, 1 << 18))
+            if not data:
+                raise RuntimeError(f"the connection ended {left} bytes too soon")
+            left -= len(data)
+            digest.update(data)
+        if connection.recv(digest.digest_size, socket.MSG_WAITALL) != digest.digest():
+            raise RuntimeError("not what was sent")
+    return time.monotonic() - start
 
 
 def measure_up(address: tuple[str, int], *, warm_up: float, seconds: float) -> float:

@@ -1,7 +1,7 @@
 """
 Hosts on this machine: a client and a server, each in a network namespace of its own, and between
-them either a router that drops what it is told to drop, silently, as a bad network does, or a
-link with delay and loss. Everything is removed at the end. Needs Linux, root and iproute2.
+them a router that drops what it is told to drop, silently, as a bad network does, or a link with
+delay and loss, or both. Everything is removed at the end. Needs Linux, root and iproute2.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ RULE_PRIORITY = 10
 #: setns(2), which Python 3.11 does not have.
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")
+#: Of their names; the number of the process follows.
+PREFIX = "resip-"
 
 
 class Hosts:
@@ -35,11 +38,12 @@ class Hosts:
 
     :ivar client: name of the client's namespace. :ivar server: of the server's.
 
-    :param name: the namespaces' names begin with it.
+    :param number: tells several of one process apart.
     """
 
-    def __init__(self, name: str = "resip-bench") -> None:
-        self.client, self.server = f"{name}-c", f"{name}-s"
+    def __init__(self, *, number: int = 0) -> None:
+        self._name = f"{PREFIX}{os.getpid()}-{number}"
+        self.client, self.server = f"{self._name}-c", f"{self._name}-s"
         self._names = [self.client, self.server]
 
     def __enter__(self) -> Self:
@@ -50,7 +54,7 @@ class Hosts:
         """
         if os.geteuid() != 0:
             raise RuntimeError("network namespaces need root")
-        self._remove()
+        _remove_leftovers()
         for namespace in self._names:
             _run("ip", "netns", "add", namespace)
             self._ip(namespace, "link", "set", "lo", "up")
@@ -91,9 +95,7 @@ class Hosts:
 
     def _remove(self) -> None:
         for namespace in self._names:
-            subprocess.run(
-                ["ip", "netns", "del", namespace], stderr=subprocess.DEVNULL, check=False
-            )
+            _delete(namespace)
 
 
 class Network(Hosts):
@@ -103,25 +105,40 @@ class Network(Hosts):
     :ivar router: name of its namespace.
 
     :param mtu: of both links, bytes.
+    :param conditions: of each direction between the client and the router, if that link shall be
+        a bad one, with an MTU of 1500; fields of :class:`resip.lab.link.LinkConditions`.
     """
 
-    def __init__(self, name: str = "resip-bench", *, mtu: int = 1500) -> None:
-        super().__init__(name)
-        self.router = f"{name}-r"
+    def __init__(self, *, number: int = 0, mtu: int = 1500, **conditions: Any) -> None:
+        super().__init__(number=number)
+        self.router = f"{self._name}-r"
         self._names.append(self.router)
         self._mtu = mtu
         self._client_host = 2
         self._rules: list[Sequence[str]] = []
+        ends = self.client, CLIENT_ADDRESS, self.router, ROUTER_ADDRESS
+        self._link = Link(ends, conditions) if conditions else None
 
     def __enter__(self) -> Self:
         """
         Make the namespaces and join them.
         """
         super().__enter__()
-        self._join(self.client, "to-client", CLIENT_NET)
+        if self._link is None:
+            self._join(self.client, "to-client", CLIENT_NET)
+        else:
+            self._link.start()
         self._join(self.server, "to-server", SERVER_NET)
         _run(*self.command(self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
         return self
+
+    def __exit__(self, *exception: object) -> None:
+        """
+        Remove everything.
+        """
+        if self._link is not None:
+            self._link.stop()
+        super().__exit__(*exception)
 
     def block(self, *selector: str) -> None:
         """
@@ -141,18 +158,19 @@ class Network(Hosts):
         while self._rules:
             self._ip(self.router, "rule", "del", "pref", str(RULE_PRIORITY), *self._rules.pop())
 
-    def change_address(self) -> str:
+    def change_address(self) -> float:
         """
-        Give the client another address, and take away the one that it has.
+        Take the client's address away, and give it another one.
 
-        :return: the new one.
+        :return: when it had no way to anywhere yet, in ``time.monotonic()``.
         """
         old, self._client_host = self._client_host, 2 + self._client_host % 200
         new = f"{CLIENT_NET}.{self._client_host}"
         self._ip(self.client, "address", "del", f"{CLIENT_NET}.{old}/24", "dev", "eth0")
         self._ip(self.client, "address", "add", f"{new}/24", "dev", "eth0")
+        moment = time.monotonic()
         self._ip(self.client, "route", "replace", "default", "via", ROUTER_ADDRESS)
-        return new
+        return moment
 
     def _join(self, host: str, link: str, net: str) -> None:
         mtu = str(self._mtu)
@@ -168,47 +186,92 @@ class Network(Hosts):
 
 class EmulatedNetwork(Hosts):
     """
-    Two hosts joined by a link that is as bad as one likes; see :mod:`bench.emulator`.
+    Two hosts joined by a link that is as bad as one likes.
 
     :param conditions: of each direction; fields of :class:`resip.lab.link.LinkConditions`.
     """
 
-    def __init__(self, name: str = "resip-bench", **conditions: Any) -> None:
-        super().__init__(name)
-        self._conditions = conditions
-        self._emulator: subprocess.Popen[bytes] | None = None
+    def __init__(self, **conditions: Any) -> None:
+        super().__init__()
+        self._link = Link((self.client, CLIENT_ADDRESS, self.server, SERVER_ADDRESS), conditions)
 
     def __enter__(self) -> Self:
         """
         Make the namespaces and start the link.
         """
         super().__enter__()
-        ends = [self.client, CLIENT_ADDRESS, self.server, SERVER_ADDRESS]
-        command = [sys.executable, "-m", "bench.emulator", *ends]
-        self._emulator = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.change()
-        assert self._emulator.stdout is not None
-        if not self._emulator.stdout.readline():
-            raise RuntimeError("the link did not come up")
+        self._link.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """
         Remove everything.
         """
-        if self._emulator is not None:
-            self._emulator.terminate()
-            self._emulator.wait(10)
+        self._link.stop()
         super().__exit__(*exception)
 
     def change(self, **conditions: Any) -> None:
         """
         Change some conditions of both directions.
         """
+        self._link.change(**conditions)
+
+
+class Link:
+    """
+    A process that carries packets between two namespaces; see :mod:`bench.emulator`.
+
+    :param ends: a namespace and its address, the other namespace and its address.
+    :param conditions: of each direction.
+    :cvar module: what the process runs.
+    """
+
+    module = "bench.emulator"
+
+    def __init__(self, ends: Sequence[str], conditions: dict[str, Any]) -> None:
+        self._ends = ends
+        self._conditions = conditions
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """
+        Join the namespaces, which exist by now.
+        """
+        command = [sys.executable, "-m", self.module, *self._ends]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.change()
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise RuntimeError("the link did not come up")
+
+    def stop(self) -> None:
+        """
+        End the process.
+        """
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+
+    def change(self, **conditions: Any) -> None:
+        """
+        Change some conditions of both directions.
+        """
         self._conditions.update(conditions)
-        assert self._emulator is not None and self._emulator.stdin is not None
-        self._emulator.stdin.write(json.dumps(self._conditions).encode() + b"\n")
-        self._emulator.stdin.flush()
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(json.dumps(self._conditions).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+def _remove_leftovers() -> None:
+    # Those of processes that were killed.
+    for path in NAMESPACES.glob(f"{PREFIX}*-*"):
+        number = path.name.removeprefix(PREFIX).partition("-")[0]
+        if number.isdigit() and not Path("/proc", number).exists():
+            _delete(path.name)
+
+
+def _delete(namespace: str) -> None:
+    subprocess.run(["ip", "netns", "del", namespace], stderr=subprocess.DEVNULL, check=False)
 
 
 def _run(*command: str) -> None:

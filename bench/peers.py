@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from bench import secure_shell
 from bench.namespaces import SERVER_ADDRESS, Hosts
 from bench.tunnel import run_tunnel
 
@@ -60,28 +61,11 @@ def ssh(hosts: Hosts, port: int) -> Iterator[tuple[str, int]]:
     """
     ``ssh -L`` with OpenSSH's defaults.
     """
-    _require("ssh", "sshd", "ssh-keygen")
-    with tempfile.TemporaryDirectory(prefix="resip-bench-") as name:
-        folder = Path(name)
-        for key in ("host", "user"):
-            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
-            subprocess.run(make, check=True)
-        Path("/run/sshd").mkdir(exist_ok=True)
-        server_options = (
-            f"AuthorizedKeysFile={folder}/user.pub",
-            "StrictModes=no",
-            "UsePAM=no",
-            "PermitRootLogin=yes",
-        )
-        client_options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
-        server = [str(shutil.which("sshd")), "-D", "-f", "/dev/null", "-p", "2222"]
-        server += ["-h", f"{folder}/host", *_each("-o", server_options)]
-        client = ["ssh", "-N", "-F", "/dev/null", "-p", "2222", "-i", f"{folder}/user"]
-        client += [*_each("-o", client_options), "-L", f"{LOCAL_PORT}:127.0.0.1:{port}"]
-        with (
-            _running(hosts, hosts.server, *server),
-            _listening(hosts, hosts.client, *client, f"root@{SERVER_ADDRESS}"),
-        ):
+    _require(*secure_shell.PROGRAMS)
+    with secure_shell.run_sshd(hosts) as login:
+        forward = ("-N", "-L", f"{LOCAL_PORT}:127.0.0.1:{port}")
+        client = login.command(SERVER_ADDRESS, secure_shell.PORT, *forward)
+        with _listening(hosts, hosts.client, *client):
             yield "127.0.0.1", LOCAL_PORT
 
 
@@ -149,11 +133,6 @@ def _require(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             raise MissingProgram(f"{program} is not installed")
-
-
-def _each(flag: str, values: tuple[str, ...]) -> Iterator[str]:
-    for value in values:
-        yield from (flag, value)
 
 
 def _wireguard_key(file: Path) -> str:

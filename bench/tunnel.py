@@ -19,7 +19,7 @@ from bench.namespaces import SERVER_ADDRESS, Hosts
 
 #: ``ip netns exec`` replaces itself by it, so signals and CPU times are its own.
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 
 
 @dataclass
@@ -86,6 +86,11 @@ def run_tunnel(
             port = int(wait_for_line(log, r"127\.0\.0\.1:(\d+) -> ")[1])
             wait_for_line(log, r"packets go by")
             yield Tunnel(("127.0.0.1", port), server, client, log, server_log)
+        except RuntimeError as error:
+            for name in (server_log, log):
+                if name.exists():
+                    error.add_note(f"the {name.name} said:\n{name.read_text()}")
+            raise
         finally:
             for process in (client, server):
                 if process is not None:
@@ -126,7 +131,7 @@ def wait_for_line(log: Path, pattern: str, *, seconds: float = START_TIMEOUT) ->
         if (match := re.search(pattern, log.read_text())) is not None:
             return match
         time.sleep(0.05)
-    raise RuntimeError(f"{pattern!r} did not appear in the log:\n{log.read_text()}")
+    raise RuntimeError(f"{pattern!r} did not appear in the log")
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -256,7 +256,7 @@ def run(names: Sequence[str], seconds: float) -> None:
     """
     with (
         tempfile.TemporaryDirectory(prefix="resip-veth-") as folder,
-        Network("resip-veth") as network,
+        Network() as network,
         ExitStack() as stack,
     ):
         bench = Bench(network, Path(folder), seconds)

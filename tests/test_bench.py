@@ -1,5 +1,5 @@
 """
-The tables of the benchmarks: what counts as met, and what is printed.
+The tables of the benchmarks, what counts as met, and what is printed; and what they let pass.
 """
 
 from __future__ import annotations
@@ -7,11 +7,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Callable, Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import session
+from bench import load, session
 from bench.matrix import Case, Reading, Table, add_arguments, count_missed, run
 
 
@@ -110,3 +112,57 @@ class TableTests(SynchronousTestCase):
         with contextlib.redirect_stderr(errors):
             self.assertRaises(SystemExit, session.main, ["goodputt"])
         self.assertIn("goodputt", errors.getvalue())
+
+
+class ComparedFileTests(SynchronousTestCase):
+    """
+    A transfer that is compared with what was sent.
+    """
+
+    SIZE = 300_000
+
+    def fetch_through(self, spoil: Callable[[bytes], bytes]) -> float:
+        """
+        Fetch a file, over a connection that does something to it.
+        """
+        server = load.LoadServer()
+        fetched = b""
+        with load.connect(("127.0.0.1", server.port), b"F" + self.SIZE.to_bytes(8)) as source:
+            while data := source.recv(1 << 18):
+                fetched += data
+        with socket.create_server(("127.0.0.1", 0)) as spoiling:
+            sender = threading.Thread(target=self.send, args=(spoiling, spoil(fetched)))
+            sender.start()
+            self.addCleanup(sender.join)
+            return load.fetch_file(spoiling.getsockname(), self.SIZE)
+
+    def send(self, server: socket.socket, data: bytes) -> None:
+        """
+        Give one client some data, whatever it asks for.
+        """
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(9, socket.MSG_WAITALL)
+            connection.sendall(data)
+
+    def test_what_was_sent(self) -> None:
+        """
+        The time is told.
+        """
+        self.assertGreater(self.fetch_through(lambda data: data), 0)
+
+    def test_another_byte(self) -> None:
+        """
+        A byte that was changed on the way is noticed.
+        """
+        spoiled = self.assertRaises(
+            RuntimeError, self.fetch_through, lambda data: bytes([data[0] ^ 1]) + data[1:]
+        )
+        self.assertIn("not what was sent", str(spoiled))
+
+    def test_a_connection_that_breaks(self) -> None:
+        """
+        So is the end of the connection.
+        """
+        broken = self.assertRaises(RuntimeError, self.fetch_through, lambda data: data[:1000])
+        self.assertIn("too soon", str(broken))
