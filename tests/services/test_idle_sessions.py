@@ -9,7 +9,7 @@ import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.idle import Bench
+from bench.visitors import Bench
 
 #: Bytes of Python objects for each session: awake without ciphers, and folded up.
 MOST_AWAKE = 14 * 1024
