@@ -25,16 +25,15 @@ help:
 
 install: $(READY)
 
-# Compat mode, since the default editable install hides twisted/plugins from twistd.
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e .
+	$(BIN)/python -m pip install --quiet -e .
 	touch $@
 
 # What developers need besides: linters, type checker, test and documentation tools.
 $(TOOLS): $(READY)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
 demo: $(READY)

@@ -36,7 +36,29 @@ BBR_MIN_RTT_TIME = 0.2
 BBR_MIN_WINDOW = 4
 
 
-class CubicController:
+class _OnOnePath:
+    """
+    A controller whose path never changes.
+    """
+
+    def on_path_changed(self, *, is_known: bool, now: float) -> None:
+        """
+        Never happens here.
+        """
+
+    def remember(self) -> object:
+        """
+        Nothing.
+        """
+        return None
+
+    def recall(self, memory: object, *, now: float) -> None:
+        """
+        Never happens here.
+        """
+
+
+class CubicController(_OnOnePath):
     """
     CUBIC (RFC 9438) with slow start, paced as Linux would.
 
@@ -112,24 +134,8 @@ class CubicController:
             self._cubic = None
             self._window = 2.0
 
-    def on_path_changed(self, *, is_known: bool, now: float) -> None:
-        """
-        Never happens here.
-        """
 
-    def remember(self) -> object:
-        """
-        Nothing.
-        """
-        return None
-
-    def recall(self, memory: object, *, now: float) -> None:
-        """
-        Never happens here.
-        """
-
-
-class BbrController:
+class BbrController(_OnOnePath):
     """
     The skeleton of BBR version 1: max filter, 1.25/0.75 cycle, two products in flight.
 
@@ -262,20 +268,4 @@ class BbrController:
     def on_probe_timeout(self, *, count: int, now: float) -> None:
         """
         Timeouts are ignored.
-        """
-
-    def on_path_changed(self, *, is_known: bool, now: float) -> None:
-        """
-        Never happens here.
-        """
-
-    def remember(self) -> object:
-        """
-        Nothing.
-        """
-        return None
-
-    def recall(self, memory: object, *, now: float) -> None:
-        """
-        Never happens here.
         """

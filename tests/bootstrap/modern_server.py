@@ -23,8 +23,8 @@ from resip.bootstrap.state import StateDirectory
 from resip.core.congestion.erasure_aware import ErasureAwareController
 from resip.core.modern.endpoint import Accepted, ModernEndpoint
 from resip.core.modern.noise import HandshakeError, public_key_of
+from tests.bootstrap.http_server import Transport
 from tests.bootstrap.test_messages import make_grant
-from tests.bootstrap.test_resource import Transport
 
 #: The static key of :class:`Server`.
 SERVER_KEY = X25519PrivateKey.from_private_bytes(b"\x05" * 32)

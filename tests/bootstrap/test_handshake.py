@@ -42,9 +42,9 @@ from resip.core.modern.handshake import Hello, ServerHandshake, Welcome, derive_
 from resip.core.modern.noise import HandshakeError, public_key_of
 from resip.core.modern.packet_keys import CipherSuite
 from resip.core.modern.parts import Agreement
+from tests.bootstrap.http_server import FORBIDDEN
 from tests.bootstrap.modern_server import NOW, SERVER_KEY, AcceptHandshake, Server, begin
 from tests.bootstrap.test_client import Canned
-from tests.bootstrap.test_resource import FORBIDDEN
 
 STRANGER_KEY = X25519PrivateKey.from_private_bytes(b"\x06" * 32)
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from resip.bootstrap import portal
 from resip.bootstrap.portal import find_login_page, is_loopback, login_page
-from tests.services.fixture import port_number
+from resip.lab.reactor import get_port_number
 from tests.tunnel.programs import the_reactor
 
 HOST = "vpn.example.com"
@@ -138,7 +138,7 @@ class FindLoginPageTests(TestCase):
         reactor = the_reactor()
         port: IListeningPort = reactor.listenTCP(0, Answerers(answer), interface="127.0.0.1")
         try:
-            return await find_login_page(reactor, "127.0.0.1", port=port_number(port))
+            return await find_login_page(reactor, "127.0.0.1", port=get_port_number(port))
         finally:
             await maybeDeferred(port.stopListening)
 
@@ -173,7 +173,7 @@ class FindLoginPageTests(TestCase):
         Neither is a port where nobody listens.
         """
         port = the_reactor().listenTCP(0, Answerers(b""), interface="127.0.0.1")
-        number = port_number(port)
+        number = get_port_number(port)
         await maybeDeferred(port.stopListening)
         self.assertIsNone(await find_login_page(the_reactor(), "127.0.0.1", port=number))
 

@@ -1,138 +1,22 @@
 """
-Tests for :mod:`resip.bootstrap.resource` and :mod:`resip.bootstrap.site`, over HTTP in memory.
+Tests for :mod:`resip.bootstrap.resource`, over HTTP in memory.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
-from twisted.internet.protocol import connectionDone as CLOSED
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip import __version__
-from resip.bootstrap import site as site_module
-from resip.bootstrap.keystore import KeyRecord
-from resip.bootstrap.messages import SESSION_START_PATH, SessionGrant
-from resip.bootstrap.resource import FAILURE_BURST, REQUEST_BURST, BootstrapResource
-from resip.bootstrap.site import (
-    MAX_BODY_SIZE,
-    MAX_CONNECTION_TIME,
-    ConnectionLimits,
-    bootstrap_factory,
-)
+from resip.bootstrap.messages import SESSION_START_PATH
+from resip.bootstrap.resource import FAILURE_BURST, REQUEST_BURST
 from resip.core.classic.cipher import HashName
 from resip.core.errors import LimitError
-from tests.bootstrap.test_messages import make_grant
-
-API_KEY = "0123456789abcdef"
-ALICE = KeyRecord("alice", bytes(32), None, 0)
-
-INFO = b"GET /resip/v1/server/info"
-START = b"POST /resip/v1/session/start"
-
-FORBIDDEN = {
-    "success": False,
-    "error": "Invalid or missing 'apikey'.",
-    "errorcode": "invalid_missing_apikey",
-}
-
-
-class Transport(StringTransport):
-    """
-    A connection from a given address that can be aborted.
-    """
-
-    def __init__(self, host: str = "192.0.2.7") -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", host, 5000))
-        self.is_aborted = False
-
-    def abortConnection(self) -> None:
-        """
-        What the connection limits do at the deadline.
-        """
-        self.is_aborted = True
-
-
-class ServerFixture:
-    """
-    A whole HTTP server over memory, and what was asked of it.
-    """
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.started_sessions: list[tuple[str, HashName, bool]] = []
-        self.failure: Exception | None = None
-        resource = BootstrapResource(
-            authenticate=lambda key: ALICE if key == API_KEY else None,
-            start_session=self._start_session,
-            has_session=lambda session_id, key: session_id == 1,
-            accept_handshake=lambda message1: None,
-            started=1700000000,
-            wall_clock=lambda: 1700000009.7,
-            now=self.clock.seconds,
-        )
-        self.factory: Any = bootstrap_factory(resource, self.clock)
-
-    def _start_session(
-        self, key: KeyRecord, hash_name: HashName, is_prototype: bool
-    ) -> SessionGrant:
-        if self.failure is not None:
-            raise self.failure
-        self.started_sessions.append((key.name, hash_name, is_prototype))
-        return make_grant(hash_name)
-
-    def connect(self, host: str = "192.0.2.7") -> tuple[Any, Transport]:
-        """
-        Open a connection.
-        """
-        transport = Transport(host)
-        protocol = self.factory.buildProtocol(transport.getPeer())
-        protocol.makeConnection(transport)
-        return protocol, transport
-
-    def send(self, data: bytes, host: str = "192.0.2.7") -> bytes:
-        """
-        What the server answers to ``data`` on a connection of its own.
-        """
-        protocol, transport = self.connect(host)
-        protocol.dataReceived(data)
-        protocol.connectionLost(CLOSED)
-        return bytes(transport.value())
-
-    def ask(
-        self,
-        line: bytes,
-        *headers: bytes,
-        body: bytes = b"",
-        key: str = API_KEY,
-        host: str = "192.0.2.7",
-    ) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
-        """
-        Status, headers and JSON of the answer to one request.
-        """
-        lines = [line + b" HTTP/1.1", b"Host: x", *headers]
-        if key:
-            lines.append(b"X-APIKey: " + key.encode())
-        if body:
-            lines.append(b"Content-Length: %d" % len(body))
-        return parse(self.send(b"\r\n".join(lines) + b"\r\n\r\n" + body, host))
-
-
-def parse(reply: bytes) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
-    """
-    Cut an HTTP reply into status, headers and JSON.
-    """
-    head, _, body = reply.partition(b"\r\n\r\n")
-    status, *lines = head.split(b"\r\n")
-    headers = {name.lower(): value for name, value in (line.split(b": ", 1) for line in lines)}
-    return int(status.split()[1]), headers, json.loads(body) if body else {}
+from tests.bootstrap.http_server import API_KEY, FORBIDDEN, INFO, START, ServerFixture
 
 
 class AuthenticationTests(SynchronousTestCase):
@@ -372,95 +256,3 @@ class RateLimitTests(SynchronousTestCase):
             for number in range(FAILURE_BURST + 1)
         ]
         self.assertEqual(statuses[-1], 429)
-
-
-class BoundTests(SynchronousTestCase):
-    """
-    What Twisted leaves unbounded is bounded.
-    """
-
-    def setUp(self) -> None:
-        """
-        A server that knows one key.
-        """
-        self.server = ServerFixture()
-
-    def test_announced_body_beyond_the_limit_is_refused_at_once(self) -> None:
-        """
-        A large Content-Length gets 413 and the end of the connection, before any of the body.
-        """
-        protocol, transport = self.server.connect()
-        protocol.dataReceived(
-            START + b" HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_SIZE + 1)
-        )
-        self.assertEqual(parse(transport.value())[0], 413)
-        self.assertTrue(transport.disconnecting)
-        protocol.dataReceived(b"x" * 100000)
-        self.assertEqual(self.server.started_sessions, [])
-
-    def test_chunked_body_beyond_the_limit_is_refused(self) -> None:
-        """
-        A body that does not say its length is cut off where it passes the limit.
-        """
-        protocol, transport = self.server.connect()
-        protocol.dataReceived(START + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
-        for _ in range(MAX_BODY_SIZE // 0x1000):
-            protocol.dataReceived(chunk)
-        self.assertEqual(transport.value(), b"")
-        protocol.dataReceived(chunk)
-        self.assertEqual(parse(transport.value())[2]["errorcode"], "request_too_large")
-        self.assertTrue(transport.disconnecting)
-
-    def test_largest_body_is_taken(self) -> None:
-        """
-        A body of just the limit is read.
-        """
-        body = b'{"hash":"sha1"}'.ljust(MAX_BODY_SIZE)
-        self.assertEqual(self.server.ask(START, body=body)[0], 200)
-
-    def test_slow_connection_ends(self) -> None:
-        """
-        A byte now and then does not keep a connection beyond its time.
-        """
-        protocol, transport = self.server.connect()
-        protocol.dataReceived(b"GET / HTTP/1.1\r\n")
-        for _ in range(int(MAX_CONNECTION_TIME)):
-            self.assertFalse(transport.is_aborted)
-            protocol.dataReceived(b"a: b\r\n" if transport.connected else b"")
-            self.server.clock.advance(1)
-        self.assertTrue(transport.is_aborted)
-
-    def test_connections_are_limited(self) -> None:
-        """
-        Beyond the limits, of one address and of all, connections end at once, until others end.
-        """
-        self.patch(site_module, "MAX_CONNECTIONS", 3)
-        self.patch(site_module, "MAX_CONNECTIONS_PER_ADDRESS", 2)
-        factory: ConnectionLimits = self.server.factory
-        first, _ = self.server.connect("a")
-        self.server.connect("a")
-        self.assertTrue(self.server.connect("a")[1].is_aborted)
-        self.assertFalse(self.server.connect("b")[1].is_aborted)
-        self.assertTrue(self.server.connect("c")[1].is_aborted)
-        self.assertEqual(factory.connection_count, 3)
-        first.connectionLost(CLOSED)
-        self.assertFalse(self.server.connect("c")[1].is_aborted)
-        self.assertEqual(factory.connection_count, 3)
-
-    def test_connections_of_a_proxy(self) -> None:
-        """
-        From this machine, where a proxy may stand before all clients, only the whole is limited.
-        """
-        self.patch(site_module, "MAX_CONNECTIONS", 5)
-        self.patch(site_module, "MAX_CONNECTIONS_PER_ADDRESS", 2)
-        refused = [self.server.connect("127.0.0.1")[1].is_aborted for _ in range(6)]
-        self.assertEqual(refused, [False] * 5 + [True])
-
-    def test_closed_connections_leave_no_timers(self) -> None:
-        """
-        When a connection ends, so do its timers.
-        """
-        protocol, _ = self.server.connect()
-        protocol.connectionLost(CLOSED)
-        self.assertEqual(self.server.clock.getDelayedCalls(), [])

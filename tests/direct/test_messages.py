@@ -8,7 +8,7 @@ import hashlib
 import struct
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -105,7 +105,6 @@ class MessageTests(SynchronousTestCase):
         assert isinstance(failed, Failed)
         self.assertEqual(failed.text, "a?[2J??b?")
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_fuzz(self, data: bytes) -> None:
         """

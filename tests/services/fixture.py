@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IListeningPort
@@ -21,7 +20,7 @@ from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.servers import find_invitation
 from resip.bootstrap.state import StateDirectory
 from resip.core import liveness
-from resip.lab.reactor import ILabReactor
+from resip.lab.reactor import ILabReactor, get_port_number
 from resip.services import client as client_module
 from resip.services import hello
 from resip.services import server as server_module
@@ -29,7 +28,7 @@ from resip.services.client import ClientConfiguration, ClientService
 from resip.services.clock import Clocks
 from resip.services.server import ServerConfiguration, ServerService
 from resip.tunnel.specification import parse_forward
-from tests.tunnel.programs import Program, Programs, eventually, the_reactor
+from tests.tunnel.programs import Program, Programs, abort, eventually, the_reactor
 
 HOST = "127.0.0.1"
 #: Seconds of patience with a silent server, instead of ten.
@@ -218,7 +217,7 @@ class ServiceTestCase(TestCase):
         programs = Programs(echoes=echoes)
         port = self.reactor.listenTCP(0, programs, interface=HOST)
         self.addCleanup(self._close, port, programs.connections)
-        return programs, port_number(port)
+        return programs, get_port_number(port)
 
     async def connect(self, client: ClientService, forward: int = 0) -> Program:
         """
@@ -226,7 +225,7 @@ class ServiceTestCase(TestCase):
         """
         endpoint = TCP4ClientEndpoint(self.reactor, *client.forwards[forward].ports[0])
         program: Program = await connectProtocol(endpoint, Program())
-        self.addCleanup(self._end, [program])
+        self.addCleanup(abort, [program])
         return program
 
     async def echo(self, client: ClientService, text: bytes = b"hello") -> Program:
@@ -246,19 +245,4 @@ class ServiceTestCase(TestCase):
 
     async def _close(self, port: IListeningPort, programs: Sequence[Program]) -> None:
         await maybeDeferred(port.stopListening)
-        await self._end(programs)
-
-    async def _end(self, programs: Sequence[Program]) -> None:
-        for program in programs:
-            if program.lost_reason is None and program.is_connected:
-                program.tcp.abortConnection()
-        await eventually(
-            lambda: all(each.lost_reason or not each.is_connected for each in programs)
-        )
-
-
-def port_number(port: IListeningPort) -> int:
-    """
-    The number of the port that the system chose.
-    """
-    return cast(IPv4Address | IPv6Address, port.getHost()).port
+        await abort(programs)

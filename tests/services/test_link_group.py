@@ -4,85 +4,16 @@ Tests of :mod:`resip.services.link_group`.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.types import Path
 from resip.services.choice import ADDRESS_HEAD_START
 from resip.services.link_group import LinkGroup
-from resip.services.links import LinkUser
 from tests.services.link_user import RecordingLinkUser
+from tests.services.scripted_link import ScriptedLink
 
 FIRST, SECOND, SHARED = (Path("udp", (f"192.0.2.{host}", 31266)) for host in (1, 2, 3))
-
-
-class ScriptedCarrier:
-    """
-    Writes down what it is given.
-
-    :ivar sent: packets.
-    """
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.is_full = False
-
-    def send(self, path: Path, packets: list[bytes]) -> None:
-        """
-        Note them.
-        """
-        self.sent += packets
-
-    def is_writable(self, path: Path) -> bool:
-        """
-        As the test says.
-        """
-        return not self.is_full
-
-
-class ScriptedLink:
-    """
-    A member that does nothing by itself.
-    """
-
-    def __init__(self) -> None:
-        self.carrier = ScriptedCarrier()
-        self.user: LinkUser | None = None
-        self.renewals = self.stops = 0
-
-    def start(self, user: LinkUser) -> None:
-        """
-        Note the user.
-        """
-        self.user = user
-
-    def renew(self) -> None:
-        """
-        Count it.
-        """
-        self.renewals += 1
-
-    def stop(self) -> Deferred[None]:
-        """
-        Count it.
-        """
-        self.stops += 1
-        return succeed(None)
-
-    def open(self, path: Path) -> None:
-        """
-        Offer a path.
-        """
-        assert self.user is not None, "it was started"
-        self.user.path_open(path, self.carrier)
-
-    def close(self, path: Path) -> None:
-        """
-        Take it back.
-        """
-        assert self.user is not None, "it was started"
-        self.user.path_closed(path)
 
 
 class LinkGroupTests(SynchronousTestCase):

@@ -15,9 +15,10 @@ from twisted.internet.protocol import DatagramProtocol, ServerFactory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from resip.lab.reactor import get_port_number
 from resip.services.errors import ServiceError
 from resip.services.listening import ISocketReactor, Listeners, default_addresses
-from tests.services.fixture import HOST, port_number
+from tests.services.fixture import HOST
 from tests.tunnel.programs import DatagramProgram, the_reactor
 
 
@@ -71,14 +72,14 @@ class ListenersTests(TestCase):
         """
         listeners = self.listeners(HOST, "::1")
         port = listeners.listen_both(0, DatagramProgram, Factory(), "--port")
-        self.assertEqual([port_number(each) for each in listeners.ports], [port] * 4)
+        self.assertEqual([get_port_number(each) for each in listeners.ports], [port] * 4)
 
     async def test_a_number_that_is_half_taken(self) -> None:
         """
         What could be opened is closed again when the rest could not.
         """
         taken = the_reactor().listenUDP(0, DatagramProtocol(), HOST, 9)
-        port = port_number(taken)
+        port = get_port_number(taken)
         listeners = self.listeners(HOST)
         error = self.assertRaises(
             ServiceError, listeners.listen_both, port, DatagramProgram, Factory(), "--port"

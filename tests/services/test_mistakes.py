@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from resip.bootstrap.state import StateDirectory
+from resip.lab.reactor import get_port_number
 from resip.services.clock import Clocks
-from tests.services.fixture import HOST, KEY_CHECK_INTERVAL, ServiceTestCase, port_number
+from tests.services.fixture import HOST, KEY_CHECK_INTERVAL, ServiceTestCase
 from tests.tunnel.programs import DatagramProgram, eventually
 
 
@@ -53,7 +54,7 @@ class PortTests(MistakeTestCase):
         It is enough that UDP is taken; what was opened before is closed again.
         """
         socket = self.reactor.listenUDP(0, DatagramProgram(), interface=HOST, maxPacketSize=9)
-        port = port_number(socket)
+        port = get_port_number(socket)
         await self.refuse(self.start_server, f"port {port}", "taken", "--port", port=port)
         socket.stopListening()
         await self.pass_time(0.01)

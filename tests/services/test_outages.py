@@ -13,12 +13,13 @@ from twisted.web.server import Site
 from resip.bootstrap.certificates import spki_hash
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.keystore import KeyStore
+from resip.lab.reactor import get_port_number
 from resip.lab.relay import TCPRelay
 from resip.services import client as client_module
 from resip.services.clock import Clocks
 from resip.services.server import KEY_CHECK_INTERVAL as ORDINARY_INTERVAL
 from tests.bootstrap.authority import make_key, make_leaf, make_root, presenting
-from tests.services.fixture import HOST, PATIENCE, ServiceTestCase, port_number
+from tests.services.fixture import HOST, PATIENCE, ServiceTestCase
 from tests.tunnel.programs import eventually
 
 
@@ -360,4 +361,4 @@ class UnreachableTests(ServiceTestCase):
         site.noisy = False
         port = self.reactor.listenSSL(0, site, options, interface=HOST)  # type: ignore[attr-defined]
         self.addCleanup(lambda: maybeDeferred(port.stopListening))
-        return port_number(port)
+        return get_port_number(port)

@@ -15,7 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from resip.core.classic.packet import DEFAULT_PACKET_SIZE
 from resip.core.modern.reset import MIN_TRIGGER_SIZE
 from tests.services.fixture import HOST, ServiceTestCase
-from tests.tunnel.programs import Program, eventually
+from tests.tunnel.programs import Program, abort, eventually
 
 DICE = random.Random(7)
 #: Ways to begin a conversation that this is not.
@@ -108,7 +108,7 @@ class StrangerTests(ServiceTestCase):
         """
         endpoint = TCP4ClientEndpoint(self.reactor, HOST, port)
         program = cast(Program, await connectProtocol(endpoint, Program()))
-        self.addCleanup(self._end, [program])
+        self.addCleanup(abort, [program])
         return program
 
 

@@ -11,9 +11,10 @@ from twisted.internet.defer import maybeDeferred
 
 from resip.bootstrap.keystore import KeyStore
 from resip.lab.link import LinkConditions
+from resip.lab.reactor import get_port_number
 from resip.lab.relay import TCPRelay, UDPRelay
 from resip.services.clock import Clocks
-from tests.services.fixture import HOST, KEY_CHECK_INTERVAL, ServiceTestCase, port_number
+from tests.services.fixture import HOST, KEY_CHECK_INTERVAL, ServiceTestCase
 from tests.tunnel.programs import DatagramProgram, Program, eventually
 
 BULK = random.Random(1).randbytes(2_000_000)
@@ -103,7 +104,7 @@ class TunnelTests(ServiceTestCase):
         self.start_server()
         echo = DatagramProgram(echoes=True)
         far = self.reactor.listenUDP(0, echo, interface=HOST, maxPacketSize=65535)
-        port = port_number(far)
+        port = get_port_number(far)
         client = self.start_client(f"udp:0:{HOST}:{port}", carrier=self.carrier)
         program = DatagramProgram()
         near = self.reactor.listenUDP(0, program, interface=HOST, maxPacketSize=65535)

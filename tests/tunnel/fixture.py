@@ -5,10 +5,8 @@ A whole tunnel in one process: listeners, channels in memory, targets, and progr
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from typing import cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IListeningPort
@@ -16,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from resip.lab.reactor import get_port_number
 from resip.tunnel.listener import ForwardService
 from resip.tunnel.policy import DEFAULT_PATTERNS, Policy
 from resip.tunnel.specification import parse_forward
@@ -26,6 +25,7 @@ from tests.tunnel.programs import (
     Program,
     Programs,
     ScriptedResolver,
+    abort,
     eventually,
     the_reactor,
 )
@@ -108,7 +108,7 @@ class TunnelTestCase(TestCase):
         programs = Programs(echoes=echoes)
         port = self.reactor.listenTCP(0, programs, interface=self.host)
         self.addCleanup(self._close, port, programs)
-        return programs, port_number(port)
+        return programs, get_port_number(port)
 
     def serve_datagrams(self, *, echoes: bool = False) -> tuple[DatagramProgram, int]:
         """
@@ -117,7 +117,7 @@ class TunnelTestCase(TestCase):
         program = DatagramProgram(echoes=echoes)
         port = self.reactor.listenUDP(0, program, interface=self.host, maxPacketSize=65535)
         self.addCleanup(self._close, port)
-        return program, port_number(port)
+        return program, get_port_number(port)
 
     async def connect(self, port: int) -> Program:
         """
@@ -125,7 +125,7 @@ class TunnelTestCase(TestCase):
         """
         endpoint = TCP6ClientEndpoint if ":" in self.host else TCP4ClientEndpoint
         program: Program = await connectProtocol(endpoint(self.reactor, self.host, port), Program())
-        self.addCleanup(self._abort, [program])
+        self.addCleanup(abort, [program])
         return program
 
     async def pair(self) -> tuple[Program, Program]:
@@ -148,19 +148,4 @@ class TunnelTestCase(TestCase):
 
     async def _close(self, port: IListeningPort, programs: Programs | None = None) -> None:
         await maybeDeferred(port.stopListening)
-        await self._abort(programs.connections if programs else [])
-
-    async def _abort(self, programs: Sequence[Program]) -> None:
-        for program in programs:
-            if program.lost_reason is None and program.is_connected:
-                program.tcp.abortConnection()
-        await eventually(
-            lambda: all(each.lost_reason or not each.is_connected for each in programs)
-        )
-
-
-def port_number(port: IListeningPort) -> int:
-    """
-    The number of the port that the system chose.
-    """
-    return cast(IPv4Address | IPv6Address, port.getHost()).port
+        await abort(programs.connections if programs else [])

@@ -4,7 +4,7 @@ The programs on both sides of a tunnel, and what waits for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -138,6 +138,16 @@ class Programs(ServerFactory):
         program = Program(echoes=self._echoes)
         self.connections.append(program)
         return program
+
+
+async def abort(programs: Sequence[Program]) -> None:
+    """
+    Reset the connections that programs still have, and wait until they are gone.
+    """
+    for program in programs:
+        if program.lost_reason is None and program.is_connected:
+            program.tcp.abortConnection()
+    await eventually(lambda: all(each.lost_reason or not each.is_connected for each in programs))
 
 
 class DatagramProgram(DatagramProtocol):

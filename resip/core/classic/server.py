@@ -136,7 +136,7 @@ class ClassicServerSession(ClassicSession):
             return
         target = start.target
         if target is None or len(self._channels) >= self._configuration.max_channels:
-            self._remember(channel_id)
+            self._used_ids.add(channel_id)
             self._outbound.send_command(Stop(channel_id, 0).encode())
             return
         self._add_channel(

@@ -13,12 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from resip.core.classic.channel import Channel, ChannelState
-from resip.core.classic.commands import (
-    Acknowledge,
-    AnyCommand,
-    Stop,
-    parse_command,
-)
+from resip.core.classic.commands import Acknowledge, AnyCommand, Stop, parse_command
 from resip.core.classic.configuration import ClassicConfiguration
 from resip.core.classic.inbox import CommandInbox
 from resip.core.classic.outbound import COMMAND_CHANNEL, Outbound
@@ -30,6 +25,7 @@ from resip.core.classic.packet import (
     PacketCodec,
 )
 from resip.core.classic.receiver import Arrival
+from resip.core.classic.used_ids import UsedIds
 from resip.core.errors import ChannelError, ProtocolError, ResetCode
 from resip.core.events import (
     ChannelClosed,
@@ -40,12 +36,8 @@ from resip.core.events import (
     Event,
     PathChanged,
 )
-from resip.core.rangeset import RangeSet
 from resip.core.session import WithoutProbes
 from resip.core.types import Path, Protocol, Target
-
-#: Runs of channel ids remembered as used. Ids in sequence are one run.
-KNOWN_CHANNEL_RANGES = 1024
 
 
 class ClassicSession(WithoutProbes, ABC):
@@ -68,7 +60,7 @@ class ClassicSession(WithoutProbes, ABC):
         codec.ends_with_marker = codec.ends_with_marker or self._peer.strips_padding
         self._outbound = Outbound(codec, self._configuration, direction=self.direction)
         self._channels: dict[int, Channel] = {}
-        self._known_channels = RangeSet()
+        self._used_ids = UsedIds()
         self._events: deque[Event] = deque()
         self._readable: dict[int, None] = {}
         self._blocked_writers: dict[int, None] = {}
@@ -163,7 +155,7 @@ class ClassicSession(WithoutProbes, ABC):
     def _receive_data_packet(self, packet: InnerPacket, *, now: float) -> bool:
         channel = self._channels.get(packet.channel_id)
         if channel is None:
-            if packet.channel_id in self._known_channels:
+            if packet.channel_id in self._used_ids:
                 # A repetition for a channel that is done; its sender did not hear so yet.
                 self._outbound.acks.add_late(packet.channel_id, packet.number, now=now)
             return False
@@ -393,13 +385,8 @@ class ClassicSession(WithoutProbes, ABC):
         flow = self._outbound.add_channel(channel_id, is_datagram=is_datagram, compress=compress)
         channel = Channel(target, state, flow, compress=compress, configuration=self._configuration)
         self._channels[channel_id] = channel
-        self._remember(channel_id)
+        self._used_ids.add(channel_id)
         return channel
-
-    def _remember(self, channel_id: int) -> None:
-        self._known_channels.add(channel_id)
-        if len(self._known_channels) > KNOWN_CHANNEL_RANGES:
-            self._known_channels.drop_lowest(1)
 
     def _after_progress(self, channel_id: int) -> None:
         channel = self._channels.get(channel_id)

@@ -12,7 +12,7 @@ from resip.core.classic import client
 from resip.core.classic.commands import KeepAlive, Start, Stop, Terminate
 from resip.core.classic.configuration import ClassicConfiguration
 from resip.core.classic.inbox import COMMAND_WINDOW
-from resip.core.classic.session import KNOWN_CHANNEL_RANGES
+from resip.core.classic.used_ids import KNOWN_CHANNEL_RANGES
 from resip.core.errors import LimitError, ResetCode
 from resip.core.events import (
     PathChanged,

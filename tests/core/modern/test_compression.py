@@ -28,7 +28,7 @@ class CompressionTests(SynchronousTestCase):
         for text in (b"a", b"", b"hello" * 1000, b"\x00"):
             self.assertEqual(inflater.read(deflater.write(text), 10_000), text)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.integers(0, 20_000), st.integers(1, 5000), st.integers(0, 3))
     def test_no_byte_stays_inside(self, size: int, limit: int, kind: int) -> None:
         """
@@ -68,7 +68,7 @@ class CompressionTests(SynchronousTestCase):
         with self.assertRaises(ProtocolError):
             Inflater().read(compressor.compress(b"x") + compressor.flush(), 1000)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.binary(max_size=300))
     def test_anything(self, data: bytes) -> None:
         """

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -208,7 +208,6 @@ class HandshakeTests(SynchronousTestCase):
         """
         self.assertRaises(ValueError, server_handshake().answer, WELCOME)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=300))
     def test_message_1_fuzz(self, data: bytes) -> None:
         """
@@ -305,7 +304,6 @@ class FieldTests(SynchronousTestCase):
         data = WELCOME.encode().replace(bytes.fromhex("06 0001 01"), bytes.fromhex("06 0001 63"))
         self.assertRaises(HandshakeError, Welcome.decode, data)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=120))
     def test_fuzz(self, data: bytes) -> None:
         """

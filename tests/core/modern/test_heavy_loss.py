@@ -8,13 +8,10 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.types import Protocol, Target
-from resip.lab.applications import BulkReceiver, BulkSender
+from bench.conditions import start_bulk
 from resip.lab.link import LinkConditions
-from resip.lab.pair import SimulatedPair
 from tests.support.modern import make_modern_pair
 
-TARGET = Target(Protocol.TCP, "bulk", 1)
 LINE = LinkConditions(delay=0.05, queue_limit=70, mtu=1500)
 SEED = 11
 
@@ -24,24 +21,10 @@ def measure(loss: float, rate: float, *, is_up: bool, warm_up: float, seconds: f
     Goodput of one stream, as a share of what the line delivers.
     """
     pair = make_modern_pair(replace(LINE, loss=loss, rate=rate), seed=SEED, keeps_events=False)
-    receiver = start(pair, is_up=is_up)
+    receiver = start_bulk(pair, is_up=is_up)
     since = pair.now + warm_up
     pair.run_until(since + seconds)
     return receiver.progress.get_goodput(since, since + seconds) / (rate * (1 - loss))
-
-
-def start(pair: SimulatedPair, *, is_up: bool) -> BulkReceiver:
-    """
-    A stream without end.
-    """
-    sender, receiver = BulkSender(TARGET, size=1 << 30), BulkReceiver(TARGET, size=1 << 30)
-    if is_up:
-        receiver.serve(pair.server)
-        sender.start(pair.client)
-    else:
-        sender.serve(pair.server)
-        receiver.start(pair.client)
-    return receiver
 
 
 class HeavyLossTests(SynchronousTestCase):

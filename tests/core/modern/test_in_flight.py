@@ -120,7 +120,7 @@ class InFlightTests(SynchronousTestCase):
     Runs are split where a range cuts them, and counted rightly.
     """
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(steps)
     def test_agrees_with_a_dictionary_of_packets(self, script: list[tuple[str, int, int]]) -> None:
         """

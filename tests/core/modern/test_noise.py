@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -252,7 +252,6 @@ class ForgeryTests(SynchronousTestCase):
         self.assertRaises(HandshakeError, responder.read_message, bytes(MAX_MESSAGE_SIZE + 1))
         self.assertEqual(responder.exchanges, 0)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=400))
     def test_noise_raises_nothing_else(self, data: bytes) -> None:
         """

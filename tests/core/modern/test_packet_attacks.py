@@ -109,7 +109,6 @@ class AttackTests(SynchronousTestCase):
         (packet,) = seal(sealer, 1)
         self.assertEqual(opener.open([b"\1\2\3\4" + packet[4:]]), [None])
 
-    @settings(deadline=None)
     @given(st.lists(st.binary(max_size=80), max_size=8))
     def test_garbage(self, packets: list[bytes]) -> None:
         """
@@ -119,7 +118,7 @@ class AttackTests(SynchronousTestCase):
         self.assertEqual(opener.open(packets), [None] * len(packets))
         self.assertEqual((opener.window.next_number, opener.generation), (0, 0))
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(st.integers(0, 2**32), st.sampled_from(list(CipherSuite)))
     def test_any_network(self, seed: int, suite: CipherSuite) -> None:
         """

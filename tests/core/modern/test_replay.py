@@ -67,7 +67,6 @@ class ReplayWindowTests(SynchronousTestCase):
         self.assertFalse(any(window.accept(number) for number in range(0, 20_000, 2)))
         self.assertTrue(window.accept(19_997))
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 60), max_size=200), st.integers(0, 2**62))
     def test_like_a_set(self, numbers: list[int], base: int) -> None:
         """
@@ -78,7 +77,7 @@ class ReplayWindowTests(SynchronousTestCase):
             self.assertEqual(window.accept(base + number), number not in seen)
             seen.add(number)
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.integers(0, 2**32), st.sampled_from([0.1, 0.5, 0.9]))
     def test_never_twice(self, seed: int, loss: float) -> None:
         """
@@ -133,7 +132,6 @@ class HelloFilterTests(SynchronousTestCase):
         for key, time_ms in everything:
             self.assertFalse(hellos.accept(key, time_ms))
 
-    @settings(deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 30))), st.integers(1, 4))
     def test_never_twice(self, hellos: list[tuple[int, int]], limit: int) -> None:
         """
