@@ -194,6 +194,9 @@ class CompetitorDetector:
     STEPS = 4.0
     #: The share of the expected fall that clears everybody else.
     FALL = 0.4
+    #: The sender competes for queues of so many high delays only: several flows of our own fill
+    #: shorter ones, too, and loss keeps them in check.
+    DEPTH = 1.5
     #: What the sender leaves free while it drains, as a share of the path's rate.
     SPARE = 0.25
 
@@ -226,7 +229,8 @@ class CompetitorDetector:
             return False
         expected = self.SPARE * (elapsed - 0.5 * model.loop)
         is_late = now - self._started_at >= self.STEPS * model.step
-        return is_late and delay > model.high_delay and marked - delay < self.FALL * expected
+        is_deep = delay > self.DEPTH * model.high_delay
+        return is_late and is_deep and marked - delay < self.FALL * expected
 
     def initial_window(self) -> float:
         """

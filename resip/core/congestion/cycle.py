@@ -46,6 +46,11 @@ UNSEEN_SHARE = 0.7
 DEEP_QUEUE = 3.0
 #: Who sends less than so many packets a round trip fills no queue, and can test nothing.
 FEWEST_PACKETS = 2.0
+#: Before a competitor is found, the sender yields to it: what it then claims of what the path
+#: carried before. When that is too much, the filter forgets it.
+FAIR_SHARE = 0.8
+#: In each round with a short queue, so much of that is kept.
+FREE_RATE_DECAY = 0.95
 #: DOWN gives up after so many loops.
 DOWN_LOOPS = 12.0
 MIN_RTT_GAIN = 0.5
@@ -71,6 +76,7 @@ class ProbeCycle:
     __slots__ = (
         "_cruise_time",
         "_detector",
+        "_free_rate",
         "_growth",
         "_is_own_queue",
         "_largest",
@@ -95,6 +101,8 @@ class ProbeCycle:
         self._growth = GrowthProbe(model)
         self._detector: CompetitorDetector | None = None
         self._cruise_time = 0.0
+        # The best of the model while the queue was short: what the path carries.
+        self._free_rate = 0.0
         self._is_own_queue = False
         self._largest = -1
         self._sample: RateSample | None = None
@@ -152,6 +160,8 @@ class ProbeCycle:
             model.rates.grow(model.rounds.served)
         else:
             model.end_round(is_probing=state in (State.UP, State.HOLD))
+            if model.delay.current <= model.low_delay and not model.is_competing:
+                self._free_rate = max(model.rate, FREE_RATE_DECAY * self._free_rate)
         if state is State.DOWN and self._detector is not None:
             self._detector.on_round()
         if self.competition is not None and self.competition.on_round(now=now):
@@ -194,8 +204,11 @@ class ProbeCycle:
         self._enter(State.DRAIN, now)
 
     def _compete(self, detector: CompetitorDetector, now: float) -> None:
-        self._model.is_competing = True
-        self.competition = Competition(self._model, window=detector.initial_window(), now=now)
+        model, fair = self._model, FAIR_SHARE * self._free_rate
+        model.is_competing = True
+        model.rates.grow(fair)
+        window = max(detector.initial_window(), fair * model.delay.smoothed)
+        self.competition = Competition(model, window=window, now=now)
         self.competitions += 1
 
     def _leave_competition(self) -> None:

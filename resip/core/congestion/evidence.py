@@ -11,7 +11,7 @@ from resip.core.congestion.phases import Phase, State
 
 #: Start-up, UP and its answers overload the path on purpose; a cut has its own judge.
 LEARNING = frozenset({State.CRUISE, State.DOWN, State.MIN_RTT})
-#: Of the rate, what a jump of loss in a filled queue leaves at least.
+#: Of the rate, what a jump of loss that is congestion leaves at least.
 DECREASE = 0.85
 #: A phase saw a short queue when it took so many round-trip samples ...
 MIN_SAMPLES = 2
@@ -52,8 +52,8 @@ def learn(
         return False
     is_jump = floor.is_jump(phase)
     if not is_queue_low(model, phase):
-        if is_jump and phase.state is State.CRUISE:
-            model.rates.reset(max(min(model.rate, model.rounds.served), DECREASE * model.rate))
+        if is_jump:
+            _decrease(model, phase)
         return False
     floor.note_baseline(phase)
     loss, packets = phase.loss, phase.sent
@@ -61,7 +61,17 @@ def learn(
         if not floor.learn(phase):
             return False
         loss, packets = floor.estimate, round(CREEP_PACKETS)
-    if not can_test or not experiment.may_test_jump(now=now):
+    if not experiment.may_test_jump(now=now):
+        # The last test was not long ago and showed no erasure, so it is congestion.
+        if is_jump:
+            _decrease(model, phase)
+        return False
+    if not can_test:
         return False
     experiment.begin_jump(loss=loss, packets=packets)
     return True
+
+
+def _decrease(model: PathModel, phase: Phase) -> None:
+    if phase.state is State.CRUISE:
+        model.rates.reset(max(min(model.rate, model.rounds.served), DECREASE * model.rate))

@@ -38,11 +38,19 @@ POOL_TIME = 10.0
 #: Standard deviations that an accepted, and a still undecided, experiment may stay below.
 ACCEPT_DEVIATIONS = 1.5
 UNDECIDED_DEVIATIONS = 2.5
-#: A validation finds congestion when loss falls by more than this. The floor then sinks to what
-#: was seen and a part of a deviation, for only experiments that saw little are noticed.
+#: A validation finds congestion at once when loss falls by more than this. The floor then sinks
+#: to what was seen and a part of a deviation, for only experiments that saw little are noticed.
 EXCESS_CORRECTION = 0.7
 EXCESS_DEVIATIONS = 2.2
 EXCESS_MARGIN = 0.02
+#: The cut of one of so many flows that overload the path together lowers the loss a little. A
+#: fall of more than this share of that is doubtful, unless chance explains it, as with bursts.
+FLOWS = 6
+DOUBT_SHARE = 0.5
+DOUBT_DEVIATIONS = 1.5
+#: So many cuts decide a doubt, these seconds apart. If it stays, it is congestion.
+TRIALS = 3
+TRIAL_PAUSE = 1.0
 #: What a verdict leaves of the rate at least.
 UNDECIDED_DECREASE = 0.9
 REJECTED_DECREASE = 0.7
@@ -55,6 +63,10 @@ LONGEST_PAUSE = 5.0
 UNPROVEN_GROWTH = 1.3
 VALIDATION_STEPS = 200
 VALIDATION_INTERVAL = 20.0
+#: A doubt that stayed may have found a part of the excess only.
+EXCESS_INTERVAL = 0.25
+#: Sooner when the path lost less meanwhile than the floor says.
+STALE_INTERVAL = 3.0
 #: A floor above this found by start-up is put to the test at once.
 STARTUP_DOUBT = 0.03
 
@@ -76,6 +88,44 @@ class Verdict(Enum):
     EXCESS = "excess"
 
 
+class PooledCuts:
+    """
+    Cuts shortly one after the other, which are judged as one.
+
+    :ivar sent: packets. :ivar lost: of them. :ivar trials: how many cuts.
+    """
+
+    __slots__ = ("_added_at", "lost", "sent", "trials")
+
+    def __init__(self) -> None:
+        self.sent = self.lost = self.trials = 0
+        self._added_at = -math.inf
+
+    @property
+    def loss(self) -> float:
+        """
+        Share of the packets.
+        """
+        return self.lost / max(1, self.sent)
+
+    def add(self, phase: Phase, *, now: float) -> None:
+        """
+        Count a cut; those of long ago no longer count.
+        """
+        if now - self._added_at > POOL_TIME:
+            self.forget()
+        self._added_at = now
+        self.sent += phase.sent
+        self.lost += phase.lost
+        self.trials += 1
+
+    def forget(self) -> None:
+        """
+        The next cut is judged alone.
+        """
+        self.sent = self.lost = self.trials = 0
+
+
 class LossExperiment:
     """
     Plans experiments, judges them, and applies the verdicts to the model.
@@ -89,18 +139,17 @@ class LossExperiment:
 
     __slots__ = (
         "_base",
+        "_cuts",
         "_delivered_before",
         "_interval_factor",
         "_is_due",
         "_is_jump",
+        "_judged_at",
         "_jump_allowed_at",
         "_jump_loss",
         "_jump_packets",
         "_model",
         "_pause",
-        "_pooled_at",
-        "_pooled_lost",
-        "_pooled_sent",
         "_proven_rate",
         "_random",
         "_rate_before",
@@ -116,11 +165,11 @@ class LossExperiment:
         self._random = random
         self._is_jump = False
         self._is_due = False
+        self._judged_at = -math.inf
         self._base = self._rate_before = self._delivered_before = 0.0
         self._jump_loss = 0.0
         self._jump_packets = 0
-        self._pooled_sent = self._pooled_lost = 0
-        self._pooled_at = -math.inf
+        self._cuts = PooledCuts()
         self._jump_allowed_at = -math.inf
         self._pause = FIRST_PAUSE
         self._proven_rate = math.inf
@@ -185,7 +234,8 @@ class LossExperiment:
             self._is_due = False
             return False
         has_grown = self._model.rate > UNPROVEN_GROWTH * self._proven_rate
-        return self._is_due or has_grown or now >= self._validate_at
+        is_stale = self._model.floor.is_stale and now >= self._judged_at + STALE_INTERVAL
+        return self._is_due or has_grown or is_stale or now >= self._validate_at
 
     def begin_jump(self, *, loss: float, packets: int) -> None:
         """
@@ -193,19 +243,20 @@ class LossExperiment:
 
         :param loss: share that was lost. :param packets: of so many.
         """
-        self._is_jump = True
         self._jump_loss, self._jump_packets = loss, packets
-        self._begin(max(self._model.floor.value, loss))
+        self._begin(max(self._model.floor.value, loss), is_jump=True)
 
     def begin_validation(self) -> None:
         """
         Find out whether the floor holds at a lower rate.
         """
-        self._is_jump = False
-        self._begin(self._model.floor.value)
+        self._begin(self._model.floor.value, is_jump=False)
 
-    def _begin(self, loss: float) -> None:
+    def _begin(self, loss: float, *, is_jump: bool) -> None:
         model = self._model
+        if is_jump is not self._is_jump:
+            self._cuts.forget()
+        self._is_jump = is_jump
         self._is_due = False
         self._rate_before = model.rate
         self._delivered_before = model.rounds.delivered
@@ -222,72 +273,124 @@ class LossExperiment:
         :param phase: the cut, with the fate of all its packets.
         :param is_queue_low: the queue was short in it.
         """
+        self._cuts.add(phase, now=now)
         if self._is_jump:
-            verdict = self._judge_jump(phase, is_queue_low, now)
+            verdict = self._judge_jump(is_queue_low)
+            self._apply_to_jump(verdict, now)
         else:
-            verdict = self._judge_validation(phase, is_queue_low, now)
+            verdict = self._judge_validation()
+            self._apply_to_floor(verdict, is_queue_low, now)
         self.verdicts[verdict] += 1
         return verdict
 
-    def _judge_jump(self, phase: Phase, is_queue_low: bool, now: float) -> Verdict:
-        model, floor = self._model, self._model.floor
-        if now - self._pooled_at > POOL_TIME:
-            self._pooled_sent = self._pooled_lost = 0
-        self._pooled_at = now
-        self._pooled_sent += phase.sent
-        self._pooled_lost += phase.lost
-        sent, lost = self._pooled_sent, self._pooled_lost
-        baseline, weight = floor.baseline(self._jump_loss)
-        inflation = floor.bursts.inflation(min(baseline, 0.95))
-        variance = inflation * baseline * (1 - baseline) * (1 / max(1, sent) + 1 / weight)
-        shortfall = (baseline - lost / max(1, sent)) / math.sqrt(max(variance, 1e-9))
-        second = self._rate_before / model.datagram_size
-        enough = max(MIN_PACKETS, min(0.9 * CUT_PACKETS, ENOUGH_TIME * second))
+    def _judge_jump(self, is_queue_low: bool) -> Verdict:
+        """
+        Is as much lost at the lower rate as before?
+        """
+        cuts, floor = self._cuts, self._model.floor
+        before, weight = floor.baseline(self._jump_loss)
+        inflation = floor.bursts.inflation(min(before, 0.95))
+        variance = inflation * before * (1 - before) * (1 / max(1, cuts.sent) + 1 / weight)
+        fall = before - cuts.loss
+        deviations = fall / math.sqrt(max(variance, 1e-9))
+        is_doubtful = deviations > DOUBT_DEVIATIONS and self._is_shared(fall, before)
+        if not is_queue_low or deviations >= UNDECIDED_DEVIATIONS:
+            return Verdict.REJECTED
+        if cuts.sent < self._enough_packets or (is_doubtful and cuts.trials < TRIALS):
+            return Verdict.UNDECIDED
+        if is_doubtful or deviations >= ACCEPT_DEVIATIONS:
+            return Verdict.REJECTED
+        return Verdict.ACCEPTED
+
+    def _judge_validation(self) -> Verdict:
+        """
+        Is less lost at the lower rate than the floor says, or than was lost lately?
+        """
+        cuts, floor = self._cuts, self._model.floor
+        fall = max(floor.value, floor.recent) - cuts.loss
+        deviation = floor.deviation(cuts.sent)
+        certain = EXCESS_DEVIATIONS * deviation + EXCESS_MARGIN * (1 - floor.value)
+        is_doubtful = fall > DOUBT_DEVIATIONS * deviation and self._is_shared(fall, floor.value)
+        if not is_doubtful:
+            return Verdict.CONFIRMED
+        if fall <= certain and cuts.trials < TRIALS:
+            return Verdict.UNDECIDED
+        return Verdict.EXCESS
+
+    def _is_shared(self, fall: float, loss: float) -> bool:
+        """
+        Whether the fall is nearer to what one of :data:`FLOWS` equal flows sees than to nothing.
+
+        :param loss: before the cut.
+        """
+        spared = (1 - self.gain) / FLOWS
+        return fall > DOUBT_SHARE * (1 - loss) * spared / (1 - spared)
+
+    @property
+    def _enough_packets(self) -> float:
+        second = self._rate_before / self._model.datagram_size
+        return max(MIN_PACKETS, min(0.9 * CUT_PACKETS, ENOUGH_TIME * second))
+
+    def _apply_to_jump(self, verdict: Verdict, now: float) -> None:
+        model = self._model
         # What was delivered before the cut; the last round only saw the cut itself.
-        capacity = min(self._rate_before, self._delivered_before / (1 - floor.value))
-        if is_queue_low and sent >= enough and shortfall < ACCEPT_DEVIATIONS:
-            self._accept(sent, lost)
-            return Verdict.ACCEPTED
-        if is_queue_low and sent < enough and shortfall < UNDECIDED_DEVIATIONS:
+        capacity = min(self._rate_before, self._delivered_before / (1 - model.floor.value))
+        if verdict is Verdict.ACCEPTED:
+            self._accept(now)
+        elif verdict is Verdict.UNDECIDED:
             model.rates.reset(max(capacity, UNDECIDED_DECREASE * self._rate_before))
             self._jump_allowed_at = now + max(3 * model.step, 0.2)
-            return Verdict.UNDECIDED
-        model.rates.reset(max(capacity, REJECTED_DECREASE * self._rate_before))
-        self._jump_allowed_at = now + self._pause * (0.5 + self._random())
-        self._pause = min(LONGEST_PAUSE, self._pause * PAUSE_GROWTH)
-        return Verdict.REJECTED
+        else:
+            model.rates.reset(max(capacity, REJECTED_DECREASE * self._rate_before))
+            self._jump_allowed_at = now + self._pause * (0.5 + self._random())
+            self._pause = min(LONGEST_PAUSE, self._pause * PAUSE_GROWTH)
 
-    def _accept(self, sent: int, lost: int) -> None:
-        total = sent + self._jump_packets
-        value = (lost + self._jump_loss * self._jump_packets) / max(1, total)
+    def _accept(self, now: float) -> None:
+        cuts = self._cuts
+        total = cuts.sent + self._jump_packets
+        value = (cuts.lost + self._jump_loss * self._jump_packets) / max(1, total)
         self._model.floor.prove(value, packets=total)
         self._model.rates.reset(self._rate_before)
         self._proven_rate = self._rate_before
         self._pause = FIRST_PAUSE
-        self._pooled_at = -math.inf
+        self._judged_at = now
+        cuts.forget()
 
-    def _judge_validation(self, phase: Phase, is_queue_low: bool, now: float) -> Verdict:
-        model, floor = self._model, self._model.floor
-        deviation = floor.deviation(phase.sent)
-        margin = EXCESS_DEVIATIONS * deviation
-        margin += EXCESS_MARGIN * (1 - floor.value)
-        if phase.loss < floor.value - margin:
-            found = phase.loss + EXCESS_CORRECTION * deviation
-            rate = min(self._rate_before, self._proven_rate, self._delivered_before / (1 - found))
-            floor.prove(found, packets=phase.sent)
-            model.rates.reset(max(EXCESS_DECREASE * self._rate_before, rate))
-            self._interval_factor = 0.5
-            verdict = Verdict.EXCESS
+    def _apply_to_floor(self, verdict: Verdict, is_queue_low: bool, now: float) -> None:
+        if verdict is Verdict.UNDECIDED:
+            self._validate_at = now + TRIAL_PAUSE * (0.5 + self._random())
+            return
+        if verdict is Verdict.EXCESS:
+            self._lower_floor()
+            self._interval_factor = EXCESS_INTERVAL
         else:
-            # Lost at the full rate and in the cut alike: it is not of our own doing.
-            found, _ = floor.baseline(phase.loss)
-            if is_queue_low and found > floor.value + deviation:
-                floor.prove(found, packets=phase.sent)
+            if is_queue_low:
+                self._raise_floor()
             self._interval_factor = min(2.0, max(1.0, self._interval_factor * 1.5))
-            verdict = Verdict.CONFIRMED
-        self._proven_rate = model.rate
+        self._proven_rate = self._model.rate
+        self._judged_at = now
+        self._cuts.forget()
         self._schedule_validation(now)
-        return verdict
+
+    def _lower_floor(self) -> None:
+        """
+        A part of what was taken for erasure follows the own rate.
+        """
+        model, cuts = self._model, self._cuts
+        found = cuts.loss + EXCESS_CORRECTION * model.floor.deviation(cuts.sent)
+        found = min(model.floor.value, found)
+        rate = min(self._rate_before, self._proven_rate, self._delivered_before / (1 - found))
+        model.floor.prove(found, packets=cuts.sent)
+        model.rates.reset(max(EXCESS_DECREASE * self._rate_before, rate))
+
+    def _raise_floor(self) -> None:
+        """
+        Lost at the full rate and in the cut alike: it is not of our own doing.
+        """
+        floor, cuts = self._model.floor, self._cuts
+        found, _ = floor.baseline(cuts.loss)
+        if found > floor.value + floor.deviation(cuts.sent):
+            floor.prove(found, packets=cuts.sent)
 
     def _schedule_validation(self, now: float) -> None:
         interval = max(VALIDATION_STEPS * self._model.step, VALIDATION_INTERVAL)

@@ -70,6 +70,12 @@ class CompetitorDetectorTests(SynchronousTestCase):
         """
         self.assertFalse(self.detect([max(0.0, 0.1 - 0.025 * n) for n in range(20)]))
 
+    def test_a_short_queue_is_left_to_loss(self) -> None:
+        """
+        Several flows of our own keep a queue of 15 ms full; none of them has a competitor.
+        """
+        self.assertFalse(self.detect([0.015] * 20))
+
 
 class CompetitionTests(SynchronousTestCase):
     """

@@ -89,6 +89,21 @@ class EvidenceTests(SynchronousTestCase):
         )
         self.assertLess(model.rate, before)
 
+    def test_a_jump_soon_after_a_rejected_one_is_congestion(self) -> None:
+        """
+        The answer is known: the rate falls without another experiment.
+        """
+        model = make_model()
+        experiment = LossExperiment(model, lambda: 0.5)
+        experiment.begin_jump(loss=0.3, packets=200)
+        cut = make_phase(State.CUT, sent=150, lost=0)
+        experiment.judge(cut, is_queue_low=True, now=2.0)
+        before = model.rate
+        model.rounds.served = 0.8 * before
+        jump = make_phase(sent=200, lost=60)
+        self.assertFalse(learn(model, experiment, jump, can_test=True, now=2.1))
+        self.assertLess(model.rate, 0.9 * before)
+
     def test_a_competitor_s_overflow_does_not_raise_the_floor(self) -> None:
         """
         In competition mode only good news counts.

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.core.congestion.experiment import CUT_MAXIMUM, LossExperiment, Verdict
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import State
-from tests.core.congestion.support import make_model, make_phase
+from tests.core.congestion.support import make_model, make_phase, make_run
 
 
 def judge_jump(model: PathModel, *, sent: int, lost: int, low: bool = True) -> LossExperiment:
@@ -61,6 +61,35 @@ class JumpTests(SynchronousTestCase):
         experiment.begin_jump(loss=0.3, packets=200)
         cut = make_phase(State.CUT, sent=120, lost=36)
         self.assertIs(experiment.judge(cut, is_queue_low=True, now=6.0), Verdict.ACCEPTED)
+
+    def test_loss_that_falls_a_little_is_doubtful(self) -> None:
+        """
+        As it would with six flows that overload the path: no verdict, twice, and then congestion.
+        """
+        model = make_model()
+        experiment = judge_jump(model, sent=150, lost=27)
+        self.assertEqual(experiment.verdicts[Verdict.UNDECIDED], 1)
+        for now in (6.0, 7.0):
+            experiment.begin_jump(loss=0.3, packets=200)
+            cut = make_phase(State.CUT, sent=150, lost=27)
+            verdict = experiment.judge(cut, is_queue_low=True, now=now)
+        self.assertIs(verdict, Verdict.REJECTED)
+        self.assertEqual(model.floor.value, 0.0)
+
+    def test_only_cuts_of_one_question_count_together(self) -> None:
+        """
+        What validations saw, whose floor was another, says nothing about a jump.
+        """
+        model = make_model(loss=0.5)
+        experiment = LossExperiment(model, lambda: 0.5)
+        for now in (5.0, 7.0):
+            experiment.begin_validation()
+            cut = make_phase(State.CUT, sent=150, lost=64)
+            experiment.judge(cut, is_queue_low=True, now=now)
+        experiment.begin_jump(loss=0.8, packets=200)
+        cut = make_phase(State.CUT, sent=150, lost=120)
+        self.assertIs(experiment.judge(cut, is_queue_low=True, now=8.0), Verdict.ACCEPTED)
+        self.assertAlmostEqual(model.floor.value, 0.8)
 
     def test_a_queue_during_the_cut_proves_nothing(self) -> None:
         """
@@ -131,6 +160,65 @@ class ValidationTests(SynchronousTestCase):
         self.assertIs(self.validate(model, lost=5), Verdict.EXCESS)
         self.assertLess(model.floor.value, 0.12)
         self.assertLess(model.rate, 1.3e6)
+
+    def test_a_doubt_that_stays_is_congestion(self) -> None:
+        """
+        Loss that falls a little is what one of six flows sees that overload a path together: the
+        cut is repeated, the cuts count together, and the third decides.
+        """
+        model = make_model(loss=0.5)
+        experiment = LossExperiment(model, lambda: 0.5)
+        verdicts = []
+        for trial in range(3):
+            experiment.begin_validation()
+            cut = make_phase(State.CUT, sent=150, lost=64)
+            now = 5.0 + 2 * trial
+            verdicts.append(experiment.judge(cut, is_queue_low=True, now=now))
+            self.assertTrue(trial == 2 or experiment.wants_validation(now=now + 2))
+        self.assertEqual(verdicts, [Verdict.UNDECIDED, Verdict.UNDECIDED, Verdict.EXCESS])
+        self.assertLess(model.floor.value, 0.48)
+
+    def test_bursts_explain_more(self) -> None:
+        """
+        The same fall is chance when losses come in bursts, and doubtful when they do not.
+        """
+        lost_alone, lost_in_bursts = make_model(loss=0.5), make_model(loss=0.5)
+        bursts = [make_run(100 * n, 10, time=0.0) for n in range(200)]
+        lost_in_bursts.floor.bursts.add(bursts)
+        self.assertIs(self.validate(lost_alone, lost=64), Verdict.UNDECIDED)
+        self.assertIs(self.validate(lost_in_bursts, lost=64), Verdict.CONFIRMED)
+
+    def test_the_floor_may_lag_behind_what_is_lost(self) -> None:
+        """
+        A cut that loses no more than the floor says, but less than the packets before, is doubtful.
+        """
+        model = make_model(loss=0.3)
+        model.floor.note_baseline(make_phase(State.CRUISE, sent=400, lost=152))
+        self.assertIs(self.validate(model, lost=44), Verdict.UNDECIDED)
+
+    def test_excess_that_was_found_may_not_be_all(self) -> None:
+        """
+        The next validation follows soon.
+        """
+        experiment = LossExperiment(make_model(loss=0.5), lambda: 0.5)
+        experiment.begin_validation()
+        cut = make_phase(State.CUT, sent=150, lost=30)
+        self.assertIs(experiment.judge(cut, is_queue_low=True, now=5.0), Verdict.EXCESS)
+        self.assertFalse(experiment.wants_validation(now=9.0))
+        self.assertTrue(experiment.wants_validation(now=11.0))
+
+    def test_a_floor_above_what_is_lost_is_put_to_the_test(self) -> None:
+        """
+        Other senders came and went, so that what was proven then may be none of the path's.
+        """
+        model = make_model(loss=0.5)
+        experiment = LossExperiment(model, lambda: 0.5)
+        experiment.on_startup_finished(now=0.0)
+        experiment.begin_validation()
+        experiment.judge(make_phase(State.CUT, sent=150, lost=75), is_queue_low=True, now=1.0)
+        model.floor.note_baseline(make_phase(State.CRUISE, sent=200, lost=60))
+        self.assertFalse(experiment.wants_validation(now=2.0))
+        self.assertTrue(experiment.wants_validation(now=5.0))
 
     def test_growth_must_be_proven(self) -> None:
         """
