@@ -44,6 +44,9 @@ MAX_LOSSY_PROBES = 40
 RAISE_INTERVAL = 600.0
 #: Seconds between a lost probe and the next one, so that the search costs next to nothing.
 RETRY_INTERVAL = 0.25
+#: A lost probe says something of its size only when ordinary packets that were sent within so many
+#: seconds after it arrived: else nothing got through, and its size is not why.
+NEIGHBOUR_TIME = 0.25
 #: A black hole: so many large packets in a row are lost, small ones being acknowledged, over
 #: so many probe timeouts (M-40 allows three).
 BLACK_HOLE_LOSSES = 3
@@ -144,9 +147,11 @@ class PathMtuSearch:
         "_base",
         "_failed",
         "_first_large_loss",
+        "_has_neighbour",
         "_large_losses",
         "_last_large_loss",
         "_maximum",
+        "_missing",
         "_probe",
         "_probe_time",
         "_proven",
@@ -165,6 +170,10 @@ class PathMtuSearch:
         self._proven = 0
         self._probe: MtuProbe | None = None
         self._probe_time = 0.0
+        # The latest probe when it is lost and nobody knows why; an ordinary packet that was sent
+        # with the latest one arrived.
+        self._missing: MtuProbe | None = None
+        self._has_neighbour = False
         self._attempts = 0
         self._allowed = MAX_PROBES
         self._raise_time = 0.0
@@ -183,7 +192,9 @@ class PathMtuSearch:
             self._enter(SearchInput.RAISE_DUE)
         if self.state in (SearchState.COMPLETE, SearchState.ERROR) or self._probe is not None:
             return None
-        if self._attempts and now < self._probe_time + RETRY_INTERVAL:
+        if (
+            self._attempts or self._missing is not None
+        ) and now < self._probe_time + RETRY_INTERVAL:
             return None
         size = self._base if self.state is SearchState.BASE else self._next_size()
         if size is None:
@@ -192,6 +203,8 @@ class PathMtuSearch:
             return None
         self._probe = MtuProbe(self, size)
         self._probe_time = now
+        self._missing = None
+        self._has_neighbour = False
         self._allowed = int(MAX_PROBES / max(1 - loss, MAX_PROBES / MAX_LOSSY_PROBES))
         return self._probe
 
@@ -203,6 +216,8 @@ class PathMtuSearch:
         """
         if self.state is SearchState.ERROR and report.acked:
             self._enter(SearchInput.CONFIRMED)
+        if self._probe is not None or self._missing is not None:
+            self._look_for_neighbours(report.acked)
         self.on_losses(report.lost)
         if self._large_losses:
             self._watch_black_hole(report.acked, BLACK_HOLE_TIMEOUTS * probe_timeout)
@@ -265,13 +280,9 @@ class PathMtuSearch:
         if probe is not self._probe:
             return
         self._probe = None
-        self._attempts += 1
-        if self._attempts < self._allowed:
-            return
-        self._failed = min(self._failed, probe.size)
-        self._end_step()
-        if self.state is SearchState.BASE:
-            self._fall_back_to(MINIMUM_SIZE)
+        self._missing = probe
+        if self._has_neighbour:
+            self._on_attempt_failed(probe)
 
     @property
     def _floor(self) -> int:
@@ -295,6 +306,24 @@ class PathMtuSearch:
             return None
         return (self.size + self._failed) // 2
 
+    def _look_for_neighbours(self, acked: Sequence[SentRun]) -> None:
+        latest = self._probe_time + NEIGHBOUR_TIME
+        if not any(self._probe_time <= run.time <= latest and not run.is_probe for run in acked):
+            return
+        self._has_neighbour = True
+        if self._missing is not None:
+            self._on_attempt_failed(self._missing)
+
+    def _on_attempt_failed(self, probe: MtuProbe) -> None:
+        self._missing = None
+        self._attempts += 1
+        if self._attempts < self._allowed:
+            return
+        self._failed = min(self._failed, probe.size)
+        self._end_step()
+        if self.state is SearchState.BASE:
+            self._fall_back_to(MINIMUM_SIZE)
+
     def _watch_black_hole(self, acked: Sequence[SentRun], patience: float) -> None:
         is_passing_small = False
         for run in acked:
@@ -309,7 +338,7 @@ class PathMtuSearch:
             self._fall_back_to(self._floor)
 
     def _end_step(self) -> None:
-        self._probe = None
+        self._probe = self._missing = None
         self._attempts = 0
 
     def _fall_back_to(self, size: int) -> None:

@@ -65,13 +65,14 @@ class MtuPath:
             probe.on_acked()
         else:
             probe.on_lost()
+            self.exchange(MINIMUM_SIZE, pause=0.001)
         return True
 
-    def exchange(self, *sizes: int) -> None:
+    def exchange(self, *sizes: int, pause: float = 0.1) -> None:
         """
         Send packets of these sizes; what the path takes is acknowledged, the rest is lost.
         """
-        self.now += 0.1
+        self.now += pause
         runs = [
             SentRun(first=at, end=at + 1, time=self.now + at / 1000, size=size, last_size=size)
             for at, size in enumerate(sizes)
@@ -177,6 +178,41 @@ class PathMtuSearchTests(SynchronousTestCase):
         late.on_lost()
         late.on_acked()
         self.assertEqual(search.size, late.size)
+
+    def test_an_outage_says_nothing_of_the_size(self) -> None:
+        """
+        Where ordinary packets are lost as well, a size is tried until one of them arrives.
+        """
+        path = MtuPath(1500)
+        for _ in range(20):
+            probe = path.search.get_probe(now=path.now)
+            assert probe is not None
+            probe.on_lost()
+            path.now += 2 * RETRY_INTERVAL
+        path.exchange(MINIMUM_SIZE)
+        self.assertEqual(path.settle(), 1500 - OVERHEAD)
+
+    def test_a_loss_may_be_known_before_or_after_what_arrived_beside_it(self) -> None:
+        """
+        An attempt has failed in either order.
+        """
+        for is_loss_first in (True, False):
+            path = MtuPath(1280)
+            while path.search.size < path.limit:
+                path.exchange_probe()
+            for _ in range(MAX_PROBES):
+                path.now += RETRY_INTERVAL
+                probe = path.search.get_probe(now=path.now)
+                assert probe is not None
+                self.assertEqual(probe.size, 1392)
+                if is_loss_first:
+                    probe.on_lost()
+                path.exchange(MINIMUM_SIZE)
+                if not is_loss_first:
+                    probe.on_lost()
+            path.now += RETRY_INTERVAL
+            probe = path.search.get_probe(now=path.now)
+            self.assertTrue(probe is None or probe.size < 1392)
 
     def test_looks_again_after_ten_minutes(self) -> None:
         """
