@@ -114,7 +114,7 @@ class CompressionTests(ModernCase):
             self.assertEqual(get_received(other, channel_id), text)
         self.pair.run_for(2)
         self.assertLess(self.pair.up.counters.sent_bytes - before, len(text) // 5)
-        self.assertEqual(self.client.events[-1], ChannelClosed(channel_id))
+        self.assertEqual(get_events(self.client, ChannelClosed), [ChannelClosed(channel_id)])
 
     def test_pieces_without_plain_bytes(self) -> None:
         """

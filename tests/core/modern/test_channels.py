@@ -178,7 +178,7 @@ class EndingTests(ModernCase):
             self.assertEqual(get_events(other, ChannelEnded), [ChannelEnded(channel_id)])
             self.assertEqual(get_received(other, channel_id), data)
         for host in (first, second):
-            self.assertEqual(host.events[-1], ChannelClosed(channel_id))
+            self.assertEqual(get_events(host, ChannelClosed), [ChannelClosed(channel_id)])
             self.assertEqual(modern(host).channel_count, 0)
 
     def test_each_side_may_end_first(self) -> None:
@@ -236,7 +236,8 @@ class ResetTests(ModernCase):
                 us, them = (self.client, self.server) if is_client else (self.server, self.client)
                 us.session.reset(channel_id, code, now=self.pair.now)
                 self.pair.run_for(0.5)
-                self.assertEqual(them.events[-1], ChannelReset(channel_id, code))
+                resets = get_events(them, ChannelReset)
+                self.assertEqual(resets, [ChannelReset(channel_id, code)])
                 self.assertEqual(get_events(us, ChannelReset), [])
 
     def test_no_event_follows_a_reset(self) -> None:
