@@ -78,14 +78,6 @@ class ErasureFloor:
         return self._baseline_lost / max(1.0, self._baseline_sent)
 
     @property
-    def is_stale(self) -> bool:
-        """
-        Whether the latest packets lost far less, as when other senders come and go.
-        """
-        margin = JUMP_DEVIATIONS * self.deviation(self._baseline_sent)
-        return self._baseline_sent > CREEP_PACKETS / 2 and self.value - self.recent > margin
-
-    @property
     def certain(self) -> float:
         """
         The least that the floor must be, by the packets that the last proof rests on.

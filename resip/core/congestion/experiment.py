@@ -65,8 +65,6 @@ VALIDATION_STEPS = 200
 VALIDATION_INTERVAL = 20.0
 #: A doubt that stayed may have found a part of the excess only.
 EXCESS_INTERVAL = 0.25
-#: Sooner when the path lost less meanwhile than the floor says.
-STALE_INTERVAL = 3.0
 #: A floor above this found by start-up is put to the test at once.
 STARTUP_DOUBT = 0.03
 
@@ -144,7 +142,6 @@ class LossExperiment:
         "_interval_factor",
         "_is_due",
         "_is_jump",
-        "_judged_at",
         "_jump_allowed_at",
         "_jump_loss",
         "_jump_packets",
@@ -165,7 +162,6 @@ class LossExperiment:
         self._random = random
         self._is_jump = False
         self._is_due = False
-        self._judged_at = -math.inf
         self._base = self._rate_before = self._delivered_before = 0.0
         self._jump_loss = 0.0
         self._jump_packets = 0
@@ -234,8 +230,7 @@ class LossExperiment:
             self._is_due = False
             return False
         has_grown = self._model.rate > UNPROVEN_GROWTH * self._proven_rate
-        is_stale = self._model.floor.is_stale and now >= self._judged_at + STALE_INTERVAL
-        return self._is_due or has_grown or is_stale or now >= self._validate_at
+        return self._is_due or has_grown or now >= self._validate_at
 
     def begin_jump(self, *, loss: float, packets: int) -> None:
         """
@@ -336,7 +331,7 @@ class LossExperiment:
         # What was delivered before the cut; the last round only saw the cut itself.
         capacity = min(self._rate_before, self._delivered_before / (1 - model.floor.value))
         if verdict is Verdict.ACCEPTED:
-            self._accept(now)
+            self._accept()
         elif verdict is Verdict.UNDECIDED:
             model.rates.reset(max(capacity, UNDECIDED_DECREASE * self._rate_before))
             self._jump_allowed_at = now + max(3 * model.step, 0.2)
@@ -345,7 +340,7 @@ class LossExperiment:
             self._jump_allowed_at = now + self._pause * (0.5 + self._random())
             self._pause = min(LONGEST_PAUSE, self._pause * PAUSE_GROWTH)
 
-    def _accept(self, now: float) -> None:
+    def _accept(self) -> None:
         cuts = self._cuts
         total = cuts.sent + self._jump_packets
         value = (cuts.lost + self._jump_loss * self._jump_packets) / max(1, total)
@@ -353,7 +348,6 @@ class LossExperiment:
         self._model.rates.reset(self._rate_before)
         self._proven_rate = self._rate_before
         self._pause = FIRST_PAUSE
-        self._judged_at = now
         cuts.forget()
 
     def _apply_to_floor(self, verdict: Verdict, is_queue_low: bool, now: float) -> None:
@@ -368,7 +362,6 @@ class LossExperiment:
                 self._raise_floor()
             self._interval_factor = min(2.0, max(1.0, self._interval_factor * 1.5))
         self._proven_rate = self._model.rate
-        self._judged_at = now
         self._cuts.forget()
         self._schedule_validation(now)
 

@@ -207,19 +207,6 @@ class ValidationTests(SynchronousTestCase):
         self.assertFalse(experiment.wants_validation(now=9.0))
         self.assertTrue(experiment.wants_validation(now=11.0))
 
-    def test_a_floor_above_what_is_lost_is_put_to_the_test(self) -> None:
-        """
-        Other senders came and went, so that what was proven then may be none of the path's.
-        """
-        model = make_model(loss=0.5)
-        experiment = LossExperiment(model, lambda: 0.5)
-        experiment.on_startup_finished(now=0.0)
-        experiment.begin_validation()
-        experiment.judge(make_phase(State.CUT, sent=150, lost=75), is_queue_low=True, now=1.0)
-        model.floor.note_baseline(make_phase(State.CRUISE, sent=200, lost=60))
-        self.assertFalse(experiment.wants_validation(now=2.0))
-        self.assertTrue(experiment.wants_validation(now=5.0))
-
     def test_growth_must_be_proven(self) -> None:
         """
         On a lossy path a rate well above the validated one asks for a validation.
