@@ -18,7 +18,7 @@ GAIN = 2.3
 #: over this share of a round trip: too high a rate does the more harm there.
 TRAIN_PACKETS = 16
 TRAIN_TIME = 0.01
-TRAIN_SHARE = 1 / 40
+TRAIN_SHARE = 1 / 20
 #: Weight of a sample that comes when start-up is over.
 LATE_WEIGHT = 1 / 16
 #: They count when they show so much more than start-up found.
