@@ -62,8 +62,14 @@ class Direction:
                 packet = os.read(self.source, 65_536)
             except BlockingIOError:
                 return
-            for when, copy in self.model.transmit(packet, now=time.monotonic()):
+            for when, copy in self.transmit(packet, now=time.monotonic()):
                 heapq.heappush(self._on_the_way, (when, next(self._order), copy))
+
+    def transmit(self, packet: bytes, *, now: float) -> list[tuple[float, bytes]]:
+        """
+        When the packet, and copies of it, arrive; nothing when it is lost.
+        """
+        return self.model.transmit(packet, now=now)
 
     def deliver(self) -> None:
         """

@@ -9,15 +9,13 @@ policer goes. Printed is when which carrier came into use, and the goodput of ev
 from __future__ import annotations
 
 import argparse
-import heapq
-import os
 import re
 import sys
 import threading
 import time
 from contextlib import suppress
 
-from bench.emulator import BATCH, Direction, open_device, run
+from bench.emulator import Direction, open_device, run
 from bench.load import LoadServer, connect
 from bench.namespaces import CLIENT_ADDRESS, SERVER_ADDRESS, EmulatedNetwork, Link
 from bench.tunnel import Tunnel, run_tunnel
@@ -44,20 +42,13 @@ class ThrottledDirection(Direction):
         super().__init__(source, target, seed=seed)
         self._line = LinkModel(LINE, seed + 10)
 
-    def take(self) -> None:
+    def transmit(self, packet: bytes, *, now: float) -> list[tuple[float, bytes]]:
         """
-        Read what the device has.
+        Through the policer, then the line.
         """
-        for _ in range(BATCH):
-            try:
-                packet = os.read(self.source, 65_536)
-            except BlockingIOError:
-                return
-            now = time.monotonic()
-            if packet[9] == UDP_PROTOCOL and not self.model.transmit(packet, now=now):
-                continue
-            for when, copy in self._line.transmit(packet, now=now):
-                heapq.heappush(self._on_the_way, (when, next(self._order), copy))
+        if packet[9] == UDP_PROTOCOL and not self.model.transmit(packet, now=now):
+            return []
+        return self._line.transmit(packet, now=now)
 
 
 class ThrottledLink(Link):
