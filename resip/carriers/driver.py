@@ -128,6 +128,13 @@ class SessionDriver:
         """
         return len(self._channels)
 
+    @property
+    def is_peer_silent(self) -> bool:
+        """
+        Whether the peer fell silent, or has no path, and has not answered since.
+        """
+        return self._silent_since is not None
+
     # Input.
 
     def receive_datagrams(self, packets: Sequence[bytes], path: Path) -> bool:

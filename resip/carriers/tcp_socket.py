@@ -21,6 +21,8 @@ READ_SIZE = 1024 * 1024
 WRITE_SIZE = 1024 * 1024
 #: Larger writes are left to the reactor's next turn: bulk gains nothing from haste.
 MAX_HASTY_WRITE = 16 * 1024
+#: More parts than this the kernel takes with no call (IOV_MAX of sendmsg(2)).
+MAX_PARTS = 1024
 #: Bytes that the kernel keeps unsent before a socket is not writable any more: 26 ms of 20 Mbit/s.
 #: What is on its way and not acknowledged does not count, so fast connections do not suffer.
 UNSENT_LIMIT = 64 * 1024
@@ -66,7 +68,7 @@ def write_at_once(transport: Writable, pieces: Sequence[bytes]) -> bool:
         and not (transport.dataBuffer or transport._tempDataBuffer)
     ):
         try:
-            sent = transport.getHandle().sendmsg(pieces)
+            sent = transport.getHandle().sendmsg(pieces[:MAX_PARTS])
         except OSError:
             sent = 0  # the reactor finds out what is wrong
         rest = _skip(pieces, sent)

@@ -399,7 +399,9 @@ class ClientService(MultiService):
             self._use(new)
 
     def _report_deaf_carrier(self) -> None:
-        assert self._selection is not None, "there is a session"
+        assert self._driver is not None and self._selection is not None, "there is a session"
+        if not self._driver.is_peer_silent:
+            return  # the outage ended while the question was on its way
         trouble = f"the server answers over HTTPS, but not to packets by {self._selection.names}"
         if self._configuration.carrier != AUTO or self._configuration.is_classic:
             trouble += "; if this stays so, try another --carrier"

@@ -237,6 +237,7 @@ class TurnTests(DriverTestCase):
                 session.last_received_time = life
                 driver.turn_soon()
                 self.pass_time(1)
+                self.assertEqual(driver.is_peer_silent, life == number)
             self.assertEqual(len(answers), number + 1)
 
     def test_path_verbs_reach_the_session(self) -> None:

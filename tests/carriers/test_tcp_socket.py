@@ -4,6 +4,7 @@ Tests of :mod:`resip.carriers.tcp_socket`, with the carrier that uses it, on loo
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from unittest import skipUnless
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.trial.unittest import TestCase
@@ -20,11 +22,13 @@ from twisted.trial.unittest import TestCase
 from resip.carriers.framing import PrefixFraming
 from resip.carriers.tcp import TCPCarrier, TCPConnection
 from resip.carriers.tcp_socket import (
+    MAX_PARTS,
     READ_SIZE,
     TCP_NOTSENT_LOWAT,
     UNSENT_LIMIT,
     enlarge_calls,
     limit_unsent,
+    write_at_once,
 )
 from resip.core.types import Path
 from tests.tunnel.programs import MemoryTransport, eventually, the_reactor
@@ -168,6 +172,33 @@ class SocketTests(TestCase):
         """
         assert isinstance(self.transport, Connection)
         self.assertEqual(self.transport.bufferSize, READ_SIZE)
+
+    async def test_more_parts_than_one_call_takes(self) -> None:
+        """
+        The first of them leave at once, the rest in their order.
+        """
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        endpoint = TCP4ClientEndpoint(the_reactor(), *listening.getsockname())
+        near = cast(Protocol, await endpoint.connect(Factory.forProtocol(Protocol)))
+        assert isinstance(near.transport, Connection)
+        self.addCleanup(near.transport.abortConnection)
+        far, _ = listening.accept()
+        self.addCleanup(far.close)
+        far.settimeout(10)
+        parts = [number.to_bytes(2) for number in range(3 * MAX_PARTS)]
+        self.assertFalse(write_at_once(near.transport, parts))
+        received = bytearray(far.recv(1 << 20))
+        self.assertEqual(len(received), 2 * MAX_PARTS)
+        far.setblocking(False)
+
+        def has_all() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                received.extend(far.recv(1 << 20))
+            return len(received) == 2 * len(parts)
+
+        await eventually(has_all)
+        self.assertEqual(received, b"".join(parts))
 
     def test_what_is_no_socket(self) -> None:
         """

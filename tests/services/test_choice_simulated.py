@@ -10,18 +10,13 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.events import ChannelReset
-from resip.core.types import Protocol, Target
-from resip.lab.applications import BulkReceiver, BulkSender
 from resip.lab.link import LinkConditions
-from tests.support.carriers import CarrierNetwork
+from tests.support.carriers import CarrierNetwork, start_bulk
 from tests.support.pair import get_events
 
 LINE = LinkConditions(rate=8e6, delay=0.05, queue_limit=60, mtu=1500)
-TARGET = Target(Protocol.TCP, "server.example", 80)
 #: Bytes that show that a carrier carries: more than what was on its way when it came into use.
 MOVED = 300_000
-#: More than arrives in any of these tests.
-ENDLESS = 1_000_000_000
 
 
 class FailoverTests(SynchronousTestCase):
@@ -34,13 +29,7 @@ class FailoverTests(SynchronousTestCase):
         A bulk transfer that goes on for ever.
         """
         self.network = CarrierNetwork({"udp": line, "tcp": line, "websocket": line})
-        source, sink = self.network.client, self.network.server
-        if is_download:
-            source, sink = sink, source
-            self.network.run_for(0.2)  # the server has to know where its client is
-        self.receiver = BulkReceiver(TARGET, size=ENDLESS)
-        self.receiver.serve(sink)
-        BulkSender(TARGET, size=ENDLESS).start(source)
+        self.receiver = start_bulk(self.network, is_download=is_download)
 
     def run_until_used(self, carrier: str, *, limit: float) -> float:
         """

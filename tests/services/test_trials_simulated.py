@@ -10,12 +10,10 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.events import ChannelReset
-from resip.core.types import Protocol, Target
-from resip.lab.applications import BulkReceiver, BulkSender
 from resip.lab.link import LinkConditions
 from resip.services import trials
 from resip.services.trials import MAX_TRIAL
-from tests.support.carriers import CarrierNetwork
+from tests.support.carriers import CarrierNetwork, start_bulk
 from tests.support.pair import get_events
 
 RATE = 500e3
@@ -24,9 +22,6 @@ POLICED = replace(LINE, rate=0.3 * RATE, queue_limit=0)
 SHAPED = replace(LINE, rate=0.3 * RATE)
 #: Seconds of demand before a trial: here the minute is shorter.
 TRIAL_INTERVAL = 16.0
-TARGET = Target(Protocol.TCP, "server.example", 80)
-#: More than arrives in any of these tests.
-ENDLESS = 1_000_000_000
 
 
 class ThrottleTests(SynchronousTestCase):
@@ -47,13 +42,7 @@ class ThrottleTests(SynchronousTestCase):
         Start it.
         """
         self.network = CarrierNetwork({"udp": udp, "tcp": tcp})
-        source, sink = self.network.client, self.network.server
-        if is_download:
-            source, sink = sink, source
-            self.network.run_for(0.2)  # the server has to know where its client is
-        self.receiver = BulkReceiver(TARGET, size=ENDLESS)
-        self.receiver.serve(sink)
-        BulkSender(TARGET, size=ENDLESS).start(source)
+        self.receiver = start_bulk(self.network, is_download=is_download)
 
     def change_udp(self, conditions: LinkConditions) -> None:
         """

@@ -11,7 +11,8 @@ from typing import cast
 
 from resip.core.events import Event, PathAnswered, PathChanged, PathDelivered, PathSilent
 from resip.core.session import Session
-from resip.core.types import Path
+from resip.core.types import Path, Protocol, Target
+from resip.lab.applications import BulkReceiver, BulkSender
 from resip.lab.link import LinkConditions, LinkModel
 from resip.lab.pair import CLIENT_HOST, FIRST_CLIENT_PORT, SERVER_ADDRESS, Host
 from resip.lab.simulator import Simulator
@@ -19,8 +20,11 @@ from resip.services.choice import CarrierChoice
 from resip.services.path_actions import ProbePath, RenewKind, StartKind, UsePath
 from tests.support.modern import agree, make_session
 
+TARGET = Target(Protocol.TCP, "server.example", 80)
+#: More than arrives in any test.
+ENDLESS = 1_000_000_000
 #: A connection drops nothing: what does not fit waits.
-ENDLESS = 1_000_000
+ENDLESS_QUEUE = 1_000_000
 #: Seconds of data that wait in a connection before it takes no more.
 FULL = 0.02
 #: Less than so many seconds more is nothing: the clock may not be able to tell the difference.
@@ -42,7 +46,7 @@ class SimulatedCarrier:
     def __init__(self, name: str, port: int, conditions: LinkConditions, seed: int) -> None:
         is_reliable = name != "udp"
         if is_reliable:
-            conditions = replace(conditions, loss=0.0, queue_limit=ENDLESS, mtu=None)
+            conditions = replace(conditions, loss=0.0, queue_limit=ENDLESS_QUEUE, mtu=None)
         self.server_path = Path(name, SERVER_ADDRESS, is_reliable=is_reliable)
         self.client_path = Path(name, (CLIENT_HOST, port), is_reliable=is_reliable)
         self.up = LinkModel(conditions, seed)
@@ -254,3 +258,17 @@ class CarrierNetwork:
         came_by = carrier.client_path if is_up else carrier.server_path
         for at, packet in link.transmit(data, now=self.now):
             self.simulator.call_at(at, partial(host.receive, packet, came_by))
+
+
+def start_bulk(network: CarrierNetwork, *, is_download: bool = False) -> BulkReceiver:
+    """
+    A transfer that goes on for ever, opened by its sender.
+    """
+    source, sink = network.client, network.server
+    if is_download:
+        source, sink = sink, source
+        network.run_for(0.2)  # the server has to know where its client is
+    receiver = BulkReceiver(TARGET, size=ENDLESS)
+    receiver.serve(sink)
+    BulkSender(TARGET, size=ENDLESS).start(source)
+    return receiver
