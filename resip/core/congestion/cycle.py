@@ -135,7 +135,7 @@ class ProbeCycle:
         if sample is not None:
             self._growth.on_sample(sample)
             if sample.phase.state is State.STARTUP and self.state is not State.STARTUP:
-                self._startup.on_late_sample(sample)
+                self._startup.on_late_sample(sample, now=now)
                 self.experiment.trust_rate()
         for phase in self._log.take_resolved():
             self._on_resolved(phase, now)

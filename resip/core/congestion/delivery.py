@@ -67,15 +67,24 @@ class RateSample:
 
     :ivar delivered_rate: bytes a second that arrived.
     :ivar served_rate: bytes a second that the bottleneck worked off, erasures included.
+    :ivar total: bytes that arrived so far.
     :ivar phase: in which the newest acknowledged packet left. :ivar sent_at: when it left.
     :ivar is_app_limited: the sender could have sent more.
     """
 
-    __slots__ = ("delivered_rate", "is_app_limited", "phase", "sent_at", "served_rate")
+    __slots__ = ("delivered_rate", "is_app_limited", "phase", "sent_at", "served_rate", "total")
 
     def __init__(
-        self, *, delivered: float, served: float, phase: Phase, sent_at: float, is_app_limited: bool
+        self,
+        *,
+        total: int,
+        delivered: float,
+        served: float,
+        phase: Phase,
+        sent_at: float,
+        is_app_limited: bool,
     ) -> None:
+        self.total = total
         self.delivered_rate = delivered
         self.served_rate = served
         self.phase = phase
@@ -183,6 +192,7 @@ class DeliverySampler:
         progress = through - snapshot.acked_through
         served = served_bytes(progress, delivered, floor=floor, packet=newest.size)
         return RateSample(
+            total=self.delivered,
             delivered=delivered / interval,
             served=served / interval,
             phase=snapshot.phase,

@@ -5,6 +5,7 @@ Start-up: more than doubling the rate each round trip until the path shows a lim
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from resip.core.congestion.delivery import RateSample
 from resip.core.congestion.model import PathModel
@@ -14,9 +15,10 @@ INITIAL_PACKETS = 32
 INITIAL_TIME = 0.05
 #: 2.77 (BBR) overflows a queue of 0.85 bandwidth-delay products; 2.0 takes longer.
 GAIN = 2.3
-#: A train of packets shows a rate when it has so many, over so many seconds, and on a long path
-#: over this share of a round trip: too high a rate does the more harm there.
+#: A train of packets shows a rate when it has so many, half full at least, over so many seconds,
+#: and on a long path over this share of a round trip: too high a rate does the more harm there.
 TRAIN_PACKETS = 16
+TRAIN_SIZE = TRAIN_PACKETS * 600
 TRAIN_TIME = 0.01
 TRAIN_SHARE = 1 / 20
 #: Weight of a sample that comes when start-up is over.
@@ -47,6 +49,33 @@ EXCESS_AT_ONCE = 0.3
 THIN_PACKETS = 16
 
 
+class Answer(NamedTuple):
+    """
+    What had been answered at some time.
+
+    :ivar packets: how many packets. :ivar size: how many bytes.
+    :ivar time: when. :ivar sent_at: when the newest of them had left.
+    """
+
+    packets: int
+    size: int
+    time: float
+    sent_at: float
+
+    def is_train_from(self, first: Answer) -> bool:
+        """
+        Whether enough was answered since.
+        """
+        packets, size = self.packets - first.packets, self.size - first.size
+        return packets >= TRAIN_PACKETS and size >= TRAIN_SIZE
+
+    def seconds_since(self, first: Answer) -> float:
+        """
+        Between two answers, or between their packets, whichever is more.
+        """
+        return max(self.time - first.time, self.sent_at - first.sent_at)
+
+
 class PacketTrains:
     """
     Measures how fast packets follow each other, both when they leave and when they are answered.
@@ -55,11 +84,11 @@ class PacketTrains:
     nothing was sent; what was sent until then went through faster than that.
     """
 
-    __slots__ = ("_answers",)
+    __slots__ = ("_answers", "_first")
 
     def __init__(self) -> None:
-        #: For each answer: packets answered by then, when, and when the newest had left.
-        self._answers: list[tuple[int, float, float]] = []
+        self._answers: list[Answer] = []
+        self._first: Answer | None = None
 
     def measure(self, sample: RateSample, *, time: float = TRAIN_TIME, now: float) -> float:
         """
@@ -67,19 +96,31 @@ class PacketTrains:
 
         :param time: seconds that it takes at least.
         """
-        answers, acked = self._answers, sample.phase.acked
-        answers.append((acked, now, sample.sent_at))
+        answers, last = self._answers, Answer(sample.phase.acked, sample.total, now, sample.sent_at)
+        answers.append(last)
+        self._first = self._first or last
         rate = 0.0
-        while acked - answers[0][0] >= TRAIN_PACKETS and now - answers[0][1] >= time:
-            first, answered_at, sent_at = answers.pop(0)
-            rate = (acked - first) / max(now - answered_at, sample.sent_at - sent_at)
+        while last.is_train_from(answers[0]) and now - answers[0].time >= time:
+            first = answers.pop(0)
+            rate = (last.packets - first.packets) / last.seconds_since(first)
         return rate
+
+    def measure_all(self, sample: RateSample, *, now: float) -> float:
+        """
+        Bytes a second of all answers since the first; 0 when they are too few.
+        """
+        last = Answer(sample.phase.acked, sample.total, now, sample.sent_at)
+        first = self._first or last
+        if not last.is_train_from(first):
+            return 0.0
+        return (last.size - first.size) / last.seconds_since(first)
 
     def forget(self) -> None:
         """
         What follows belongs to another train.
         """
         self._answers.clear()
+        self._first = None
 
 
 class Startup:
@@ -176,14 +217,17 @@ class Startup:
             model.rates.reset(delivered / (1 - floor))
         self._final_rate = model.rate
 
-    def on_late_sample(self, sample: RateSample) -> None:
+    def on_late_sample(self, sample: RateSample, *, now: float) -> None:
         """
         Start-up is over, and what it sent is answered for a round trip more. On a long path the
-        samples until then are means over a round trip that began with few packets.
+        samples until then are means over a round trip that began with few packets. On a slow one
+        the first packets fill a queue: how fast they are answered is its rate.
         """
         model = self._model
         self._latest_delivered += LATE_WEIGHT * (sample.delivered_rate - self._latest_delivered)
         rate = self._latest_delivered / (1 - model.floor.value)
+        if self._train_rounds < TRAIN_ROUNDS:
+            rate = max(rate, self._trains.measure_all(sample, now=now))
         if rate > LATE_GROWTH * self._final_rate:
             model.rates.grow(rate)
 

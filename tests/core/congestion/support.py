@@ -51,7 +51,12 @@ def end_round(model: PathModel, *, served: float, delivered: float, now: float) 
     """
     phase = Phase(State.CRUISE, rate=served, now=0.0)
     sample = RateSample(
-        delivered=delivered, served=served, phase=phase, sent_at=0.0, is_app_limited=False
+        total=0,
+        delivered=delivered,
+        served=served,
+        phase=phase,
+        sent_at=0.0,
+        is_app_limited=False,
     )
     model.rounds.add(100, 0, sample)
     assert model.rounds.end(largest=1 << 40, next_number=0, now=now)

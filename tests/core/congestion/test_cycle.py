@@ -27,6 +27,7 @@ def cruise_in_a_queue(*, served: float, is_app_limited: bool) -> tuple[ProbeCycl
     for number in range(20):
         now = 2.0 + number / 5
         sample = RateSample(
+            total=0,
             delivered=served,
             served=served,
             phase=log.current,

@@ -103,7 +103,12 @@ class RoundMeterTests(SynchronousTestCase):
         meter = RoundMeter(now=0.0)
         meter.restart(end_number=10, now=0.0)
         sample = RateSample(
-            delivered=50.0, served=100.0, phase=PHASE, sent_at=0.0, is_app_limited=False
+            total=0,
+            delivered=50.0,
+            served=100.0,
+            phase=PHASE,
+            sent_at=0.0,
+            is_app_limited=False,
         )
         meter.add(7, 1, sample)
         self.assertFalse(meter.end(largest=10, next_number=20, now=1.0))

@@ -22,17 +22,27 @@ def probe(model: PathModel, *, served: float) -> tuple[GrowthProbe, bool]:
     phase = Phase(State.UP, rate=model.rate, now=2.0)
     growth.begin(phase)
     sample = RateSample(
-        delivered=served, served=served, phase=phase, sent_at=2.09, is_app_limited=False
+        total=0,
+        delivered=served,
+        served=served,
+        phase=phase,
+        sent_at=2.09,
+        is_app_limited=False,
     )
     growth.on_sample(sample)
     return growth, growth.finish()
 
 
-def make_sample(phase: Phase, *, rate: float = 1e6, is_app_limited: bool = False) -> RateSample:
+def make_sample(
+    phase: Phase, *, rate: float = 1e6, size: int = 1200, is_app_limited: bool = False
+) -> RateSample:
     """
     An answer to the newest acknowledged packet of a phase that sends 1,000 a second.
+
+    :param size: of each of them, bytes.
     """
     return RateSample(
+        total=size * phase.acked,
         delivered=rate,
         served=rate,
         phase=phase,
@@ -178,7 +188,7 @@ class StartupTests(SynchronousTestCase):
             startup.on_ack(make_sample(phase, rate=1e6), now=2.0)
             startup.finish()
             for _ in range(200):
-                startup.on_late_sample(make_sample(phase, rate=rate))
+                startup.on_late_sample(make_sample(phase, rate=rate), now=9.0)
             self.assertApproximates(model.rate, expected, 1e4)
 
 
@@ -187,7 +197,7 @@ class PacketTrainTests(SynchronousTestCase):
     Rates from packets that followed each other.
     """
 
-    def measure(self, *, answers_per_second: float) -> float:
+    def measure(self, *, answers_per_second: float, size: int = 1200) -> float:
         """
         The largest rate shown by 40 packets that left at 1,000 a second.
         """
@@ -195,7 +205,7 @@ class PacketTrainTests(SynchronousTestCase):
         best = 0.0
         for number in range(40):
             phase.acked = number
-            sample = make_sample(phase)
+            sample = make_sample(phase, size=size)
             best = max(best, trains.measure(sample, now=5.1 + number / answers_per_second))
         return best
 
@@ -207,6 +217,24 @@ class PacketTrainTests(SynchronousTestCase):
         self.assertAlmostEqual(self.measure(answers_per_second=1000), 1000, delta=1)
         self.assertAlmostEqual(self.measure(answers_per_second=500), 500, delta=1)
         self.assertLessEqual(self.measure(answers_per_second=2000), 1001)
+
+    def test_small_packets_show_nothing(self) -> None:
+        """
+        What a path does with echoes says little about full packets.
+        """
+        self.assertEqual(self.measure(answers_per_second=1000, size=100), 0)
+
+    def test_all_answers_show_the_rate_in_bytes(self) -> None:
+        """
+        From the first one on, once they are enough.
+        """
+        trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
+        trains.measure(make_sample(phase), now=5.1)
+        phase.acked = TRAIN_PACKETS - 1
+        self.assertEqual(trains.measure_all(make_sample(phase), now=5.3), 0)
+        phase.acked = TRAIN_PACKETS
+        rate = trains.measure_all(make_sample(phase), now=5.3)
+        self.assertAlmostEqual(rate, TRAIN_PACKETS * 1200 / 0.2)
 
     def test_a_short_train_shows_nothing(self) -> None:
         """
