@@ -29,6 +29,8 @@ HIGH_LOSS_SECONDS = 30.0
 #: A round trip of 50 to 150 ms, in which packets overtake each other.
 JITTERY = replace(LINK, rate=10e6, delay=0.025, jitter=0.05, loss=0.1)
 FAR = replace(LINK, rate=10e6, delay=0.3, queue_limit=600, loss=0.02)
+#: As far as :data:`LINK`, and as fast as many lines in homes are.
+FAST = replace(LINK, rate=100e6, queue_limit=850, loss=0.01)
 #: So slow that the first packets fill the queue.
 SLOW = replace(LINK, rate=1e6, delay=0.3, queue_limit=50)
 
@@ -75,6 +77,7 @@ def cases() -> Iterator[Case]:
         for name, link, low, times in (
             ("10 Mbit/s, RTT 50 to 150 ms, 10 %", JITTERY, 8.5, (10.0, 30.0)),
             ("10 Mbit/s, RTT 600 ms, 2 %", FAR, 9.0, (WARM_UP, SECONDS)),
+            ("100 Mbit/s, 1 %", FAST, 85.0, (WARM_UP, SECONDS)),
             ("1 Mbit/s, RTT 600 ms", SLOW, 0.85, (WARM_UP, SECONDS)),
         ):
             reading = Reading(f"{name}, {way(is_up)}", "Mbit/s", low)

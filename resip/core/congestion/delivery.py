@@ -206,7 +206,7 @@ class RoundMeter:
     Means of the samples over one round trip.
 
     :ivar served: mean served rate of the last complete round, bytes a second.
-    :ivar delivered: the same of the delivered rate.
+    :ivar best: largest of these samples. :ivar delivered: mean of the delivered rate.
     :ivar packets: packets that the round resolved. :ivar lost: how many of those were lost.
     :ivar is_app_limited: the sender could have sent more at some time in the round.
     :ivar count: rounds so far.
@@ -214,6 +214,7 @@ class RoundMeter:
 
     __slots__ = (
         "_acked",
+        "_best",
         "_delivered",
         "_end_number",
         "_limited",
@@ -222,6 +223,7 @@ class RoundMeter:
         "_samples",
         "_served",
         "_started_at",
+        "best",
         "count",
         "delivered",
         "is_app_limited",
@@ -231,7 +233,7 @@ class RoundMeter:
     )
 
     def __init__(self, *, now: float) -> None:
-        self.served = self.delivered = 0.0
+        self.served = self.best = self.delivered = 0.0
         self.packets = self.lost = self.count = 0
         self.is_app_limited = False
         self._next_number = 0
@@ -243,7 +245,7 @@ class RoundMeter:
         """
         self._end_number = end_number
         self._started_at = now
-        self._served = self._delivered = 0.0
+        self._served = self._best = self._delivered = 0.0
         self._samples = self._acked = self._lost = 0
         self._limited = False
 
@@ -256,6 +258,7 @@ class RoundMeter:
         if sample is not None:
             self._samples += 1
             self._served += sample.served_rate
+            self._best = max(self._best, sample.served_rate)
             self._delivered += sample.delivered_rate
             self._limited = self._limited or sample.is_app_limited
 
@@ -276,6 +279,7 @@ class RoundMeter:
             return False
         self.count += 1
         self.served = self._served / self._samples
+        self.best = self._best
         self.delivered = self._delivered / self._samples
         self.packets, self.lost = self._acked + self._lost, self._lost
         self.is_app_limited = self._limited

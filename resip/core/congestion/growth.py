@@ -105,7 +105,7 @@ class GrowthProbe:
         rate = self._rates / self._samples
         model.rates.grow(rate)
         has_succeeded = rate > phase.rate * (1 + SUCCESS_SHARE * (self._gain - 1))
-        if has_succeeded and model.delay.current < model.high_delay and not model.is_competing:
+        if has_succeeded and (model.is_competing or model.delay.current < model.high_delay):
             self._gain = min(MAXIMUM_GAIN, GAIN_GROWTH * self._gain)
             return True
         self._gain = GAIN

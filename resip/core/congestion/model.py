@@ -167,7 +167,8 @@ class PathModel:
 
         :param is_probing: it had UP packets, about which UP itself decides.
         """
-        rate = self.rounds.served
+        # A competitor that goes by its best sample would win, round for round, against a mean.
+        rate = self.rounds.best if self.is_competing else self.rounds.served
         if self.rounds.is_app_limited and rate <= self.rate:
             return
         if self.is_lossy:

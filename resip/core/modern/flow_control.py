@@ -22,6 +22,8 @@ MAX_SESSION_WINDOW = 32 * 1024 * 1024
 DELIVERED_DELAY = 0.25
 SMALL_DELIVERY = 16 * 1024
 SMALL_DELIVERY_DELAY = 4.0
+#: From so many bytes on it is announced at once: the sender keeps few times as much.
+LARGE_DELIVERY = 1024 * 1024
 
 
 class FlowControlError(ProtocolError):
@@ -117,13 +119,13 @@ class CreditWindow:
 
     def is_due(self, *, now: float) -> bool:
         """
-        Whether to announce now: half a window can be granted, or the sender is about to run
-        dry, or a delivery has waited long enough.
+        Whether to announce now: half a window can be granted, or much was delivered, or the sender
+        is about to run dry, or a delivery has waited long enough.
         """
         if self.due_time is None:
             return False
         grant = self.delivered + self.window - self.limit
-        if 2 * grant >= self.window or now >= self.due_time:
+        if grant >= min(self.window / 2, LARGE_DELIVERY) or now >= self.due_time:
             return True
         return 8 * grant >= self.window and 4 * (self.limit - self.received) <= self.window
 

@@ -117,3 +117,25 @@ class RoundMeterTests(SynchronousTestCase):
         self.assertTrue(meter.end(largest=10, next_number=20, now=1.0))
         self.assertEqual((meter.served, meter.delivered), (100.0, 50.0))
         self.assertEqual((meter.packets, meter.lost), (9, 1))
+
+    def test_a_round_has_a_mean_and_a_best_sample(self) -> None:
+        """
+        The best of one round says nothing about the next.
+        """
+        meter = RoundMeter(now=0.0)
+        for now, rates, mean, best in (
+            (1.0, (300.0, 100.0), 200.0, 300.0),
+            (2.0, (50.0, 70.0), 60.0, 70.0),
+        ):
+            for rate in rates:
+                sample = RateSample(
+                    total=0,
+                    delivered=rate,
+                    served=rate,
+                    phase=PHASE,
+                    sent_at=0.0,
+                    is_app_limited=False,
+                )
+                meter.add(5, 0, sample)
+            self.assertTrue(meter.end(largest=20, next_number=20, now=now))
+            self.assertEqual((meter.served, meter.best), (mean, best))

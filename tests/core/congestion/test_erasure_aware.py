@@ -163,13 +163,13 @@ class CongestionTests(SynchronousTestCase):
 
     def test_cubic_is_neither_starved_nor_starves(self) -> None:
         """
-        Against CUBIC that joins in a queue of one product, both keep a part.
+        Against CUBIC that joined a queue of one product 10 s ago, both keep a part.
         """
         link = SharedLink(replace(LINK, queue_limit=200), seed=3)
         link.add()
         link.add(CubicController(now=link.simulator.now), start=3.0)
-        link.run(20.0)
-        ratio = link.goodput(0, start=8.0) / link.goodput(1, start=8.0)
+        link.run(24.0)
+        ratio = link.goodput(0, start=13.0) / link.goodput(1, start=13.0)
         self.assertTrue(0.38 < ratio < 2.6, ratio)
 
     def test_bbr_is_neither_starved_nor_starves(self) -> None:

@@ -82,6 +82,19 @@ class GrowthProbeTests(SynchronousTestCase):
         self.assertFalse(goes_on)
         self.assertEqual(model.rate, 2e6)
 
+    def test_only_a_competitor_s_queue_does_not_end_it(self) -> None:
+        """
+        A queue is a reason to stop growing, unless somebody else keeps it full anyway.
+        """
+        for is_competing in (False, True):
+            model = make_model(rate=2e6)
+            model.is_competing = is_competing
+            for _ in range(8):
+                model.delay.update(0.2, now=2.0)
+            model.delay.end_round(now=2.0)
+            _, goes_on = probe(model, served=2.5e6)
+            self.assertIs(goes_on, is_competing)
+
     def test_growth_that_lost_more_than_the_floor_is_taken_back(self) -> None:
         """
         On a lossy path, an UP that lost more than the floor proves nothing.

@@ -10,6 +10,7 @@ from resip.core.modern.flow_control import (
     DELIVERED_DELAY,
     INITIAL_CHANNEL_WINDOW,
     INITIAL_SESSION_WINDOW,
+    LARGE_DELIVERY,
     MAX_CHANNEL_WINDOW,
     MAX_SESSION_WINDOW,
     SMALL_DELIVERY,
@@ -18,6 +19,7 @@ from resip.core.modern.flow_control import (
     FlowControlError,
     SendCredit,
 )
+from resip.core.modern.send_stream import SEND_LIMIT
 
 
 class CreditWindowTests(SynchronousTestCase):
@@ -45,6 +47,18 @@ class CreditWindowTests(SynchronousTestCase):
         self.assertTrue(window.is_due(now=0.0))
         self.assertEqual((window.announce(), window.delivered), (150, 50))
         self.assertFalse(window.is_due(now=0.0))
+
+    def test_much_is_announced_whatever_the_window(self) -> None:
+        """
+        The sender keeps what is not said to be delivered, and does not keep a whole window.
+        """
+        window = CreditWindow(initial=MAX_CHANNEL_WINDOW, maximum=MAX_CHANNEL_WINDOW)
+        self.assertLessEqual(4 * LARGE_DELIVERY, SEND_LIMIT)
+        window.on_received(LARGE_DELIVERY)
+        window.consumed(LARGE_DELIVERY - 1, now=0.0, rtt=0.1)
+        self.assertFalse(window.is_due(now=0.0))
+        window.consumed(1, now=0.0, rtt=0.1)
+        self.assertTrue(window.is_due(now=0.0))
 
     def test_a_sender_about_to_run_dry_is_told_early(self) -> None:
         """
