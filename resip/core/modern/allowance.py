@@ -8,8 +8,7 @@ from resip.core.congestion.rate import RateController
 from resip.core.modern.recovery import LossRecovery
 from resip.core.pacer import Pacer
 
-#: Seconds of the rate that one burst of the pacer holds; a reactor's timer is no finer. A packet
-#: that takes longer does not wait for a second one, which a full queue would drop.
+#: Seconds of the rate that one burst of the pacer holds; a reactor's timer is no finer.
 PACING_TICK = 0.002
 #: Bytes a second from which on a reliable carrier is left to itself. Below, it is paced as well:
 #: it would fill the queues on its way, and what is said meanwhile would wait behind them.
@@ -89,7 +88,7 @@ class SendAllowance:
         self._pacer.rate = rate
         self._pacer.burst = max(2.0 * datagram_size, rate * PACING_TICK)
         least = max(LEAST_BURST * datagram_size, min(rate * LEAST_BURST_TIME, most))
-        self._least_burst = min(max(datagram_size, rate * PACING_TICK), least)
+        self._least_burst = min(self._pacer.burst, least)
         tokens = self._pacer.available(now=now)
         is_fast = self._pacer.burst >= least
         self.is_short = is_fast and tokens + 1 + rate * _ROUNDING < self._least_burst

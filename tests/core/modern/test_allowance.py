@@ -82,16 +82,6 @@ class AllowanceTests(SynchronousTestCase):
         self.assertGreaterEqual(self.get(), SIZE - 1)
         self.assertFalse(self.allowance.is_short)
 
-    def test_on_slow_paths_a_packet_waits_for_no_other(self) -> None:
-        """
-        Pairs of packets would find a full queue more often than packets at even distances.
-        """
-        self.controller.rate = 1e5
-        self.get()
-        ready = self.allowance.ready_at(now=self.now)
-        assert ready is not None
-        self.assertApproximates(ready - self.now, SIZE / self.controller.rate, 1e-6)
-
     def test_fast_paths_get_bursts(self) -> None:
         """
         A busy channel waits for enough packets, and does so in one step: at the time that is
