@@ -25,6 +25,8 @@ TRAIN_SHARE = 1 / 20
 LATE_WEIGHT = 1 / 16
 #: They count when they show so much more than start-up found.
 LATE_GROWTH = 1.5
+#: On a slow line the answers to the first window take this share of a round trip and more.
+SLOW_SHARE = 1 / 4
 #: Round trips in which trains are looked at, from when there is much to send.
 TRAIN_ROUNDS = 2
 #: The path is full when so many rounds brought less growth than this factor.
@@ -105,13 +107,15 @@ class PacketTrains:
             rate = (last.packets - first.packets) / last.seconds_since(first)
         return rate
 
-    def measure_all(self, sample: RateSample, *, now: float) -> float:
+    def measure_all(self, sample: RateSample, *, time: float, now: float) -> float:
         """
         Bytes a second of all answers since the first; 0 when they are too few.
+
+        :param time: seconds that they take at least: packets leave, and answers come, in clumps.
         """
         last = Answer(sample.phase.acked, sample.total, now, sample.sent_at)
         first = self._first or last
-        if not last.is_train_from(first):
+        if now - first.time < time or not last.is_train_from(first):
             return 0.0
         return (last.size - first.size) / last.seconds_since(first)
 
@@ -227,7 +231,8 @@ class Startup:
         self._latest_delivered += LATE_WEIGHT * (sample.delivered_rate - self._latest_delivered)
         rate = self._latest_delivered / (1 - model.floor.value)
         if self._train_rounds < TRAIN_ROUNDS:
-            rate = max(rate, self._trains.measure_all(sample, now=now))
+            time = max(TRAIN_TIME, SLOW_SHARE * model.delay.minimum)
+            rate = max(rate, self._trains.measure_all(sample, time=time, now=now))
         if rate > LATE_GROWTH * self._final_rate:
             model.rates.grow(rate)
 

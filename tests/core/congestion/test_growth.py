@@ -239,14 +239,15 @@ class PacketTrainTests(SynchronousTestCase):
 
     def test_all_answers_show_the_rate_in_bytes(self) -> None:
         """
-        From the first one on, once they are enough.
+        From the first one on, once they are enough and not a clump.
         """
         trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
         trains.measure(make_sample(phase), now=5.1)
         phase.acked = TRAIN_PACKETS - 1
-        self.assertEqual(trains.measure_all(make_sample(phase), now=5.3), 0)
+        self.assertEqual(trains.measure_all(make_sample(phase), time=0.1, now=5.3), 0)
         phase.acked = TRAIN_PACKETS
-        rate = trains.measure_all(make_sample(phase), now=5.3)
+        self.assertEqual(trains.measure_all(make_sample(phase), time=0.1, now=5.15), 0)
+        rate = trains.measure_all(make_sample(phase), time=0.1, now=5.3)
         self.assertAlmostEqual(rate, TRAIN_PACKETS * 1200 / 0.2)
 
     def test_a_short_train_shows_nothing(self) -> None:
