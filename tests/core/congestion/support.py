@@ -29,6 +29,28 @@ def make_phase(state: State = State.CRUISE, *, sent: int, lost: int) -> Phase:
     return phase
 
 
+def make_sample(
+    phase: Phase,
+    *,
+    served: float,
+    delivered: float | None = None,
+    total: int = 0,
+    sent_at: float = 0.0,
+    is_app_limited: bool = False,
+) -> RateSample:
+    """
+    What an acknowledgement says: bytes a second; all that was served is delivered if not given.
+    """
+    return RateSample(
+        total=total,
+        delivered=served if delivered is None else delivered,
+        served=served,
+        phase=phase,
+        sent_at=sent_at,
+        is_app_limited=is_app_limited,
+    )
+
+
 def make_model(*, rate: float = 2e6, loss: float = 0.0, rtt: float = 0.1) -> PathModel:
     """
     A model of a path that is known for long, whose last round delivered what the floor leaves.
@@ -50,13 +72,6 @@ def end_round(model: PathModel, *, served: float, delivered: float, now: float) 
     Let a round of 100 packets end with these rates, bytes a second.
     """
     phase = Phase(State.CRUISE, rate=served, now=0.0)
-    sample = RateSample(
-        total=0,
-        delivered=delivered,
-        served=served,
-        phase=phase,
-        sent_at=0.0,
-        is_app_limited=False,
-    )
+    sample = make_sample(phase, served=served, delivered=delivered)
     model.rounds.add(100, 0, sample)
     assert model.rounds.end(largest=1 << 40, next_number=0, now=now)

@@ -7,10 +7,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.congestion.competition import Competition, CompetitorDetector, CubicWindow
-from resip.core.congestion.delivery import RateSample
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import Phase, State
-from tests.core.congestion.support import end_round, make_model
+from tests.core.congestion.support import end_round, make_model, make_sample
 
 
 def set_queue(model: PathModel, delay: float, *, now: float) -> None:
@@ -92,15 +91,8 @@ class CompetitionTests(SynchronousTestCase):
             model = make_model(rate=1e6)
             model.is_competing = is_competing
             for rate in (1e6, 3e6):
-                sample = RateSample(
-                    total=0,
-                    delivered=rate,
-                    served=rate,
-                    phase=Phase(State.CRUISE, rate=rate, now=1.0),
-                    sent_at=1.0,
-                    is_app_limited=False,
-                )
-                model.rounds.add(50, 0, sample)
+                phase = Phase(State.CRUISE, rate=rate, now=1.0)
+                model.rounds.add(50, 0, make_sample(phase, served=rate))
             self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=2.0))
             model.end_round(is_probing=False)
             self.assertEqual(model.rate, expected)

@@ -7,10 +7,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.congestion.cycle import ProbeCycle
-from resip.core.congestion.delivery import RateSample
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import PhaseLog, State
-from tests.core.congestion.support import make_model
+from tests.core.congestion.support import make_model, make_sample
 
 RATE = 2e6
 
@@ -26,13 +25,8 @@ def cruise_in_a_queue(*, served: float, is_app_limited: bool) -> tuple[ProbeCycl
     log.enter(State.CRUISE, rate=RATE, now=1.0)
     for number in range(20):
         now = 2.0 + number / 5
-        sample = RateSample(
-            total=0,
-            delivered=served,
-            served=served,
-            phase=log.current,
-            sent_at=now - 0.2,
-            is_app_limited=is_app_limited,
+        sample = make_sample(
+            log.current, served=served, sent_at=now - 0.2, is_app_limited=is_app_limited
         )
         model.delay.update(0.2, now=now)
         model.rounds.add(10, 0, sample)

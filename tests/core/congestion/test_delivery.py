@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.core.congestion.delivery import DeliverySampler, RateSample, RoundMeter, served_bytes
 from resip.core.congestion.phases import Phase, State
 from resip.core.modern.sent import SentRun
-from tests.core.congestion.support import SIZE, make_run
+from tests.core.congestion.support import SIZE, make_run, make_sample
 
 PHASE = Phase(State.CRUISE, rate=0.0, now=0.0)
 
@@ -102,14 +102,7 @@ class RoundMeterTests(SynchronousTestCase):
         """
         meter = RoundMeter(now=0.0)
         meter.restart(end_number=10, now=0.0)
-        sample = RateSample(
-            total=0,
-            delivered=50.0,
-            served=100.0,
-            phase=PHASE,
-            sent_at=0.0,
-            is_app_limited=False,
-        )
+        sample = make_sample(PHASE, served=100.0, delivered=50.0)
         meter.add(7, 1, sample)
         self.assertFalse(meter.end(largest=10, next_number=20, now=1.0))
         meter.add(1, 0, sample)
@@ -128,14 +121,6 @@ class RoundMeterTests(SynchronousTestCase):
             (2.0, (50.0, 70.0), 60.0, 70.0),
         ):
             for rate in rates:
-                sample = RateSample(
-                    total=0,
-                    delivered=rate,
-                    served=rate,
-                    phase=PHASE,
-                    sent_at=0.0,
-                    is_app_limited=False,
-                )
-                meter.add(5, 0, sample)
+                meter.add(5, 0, make_sample(PHASE, served=rate))
             self.assertTrue(meter.end(largest=20, next_number=20, now=now))
             self.assertEqual((meter.served, meter.best), (mean, best))

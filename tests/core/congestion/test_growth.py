@@ -11,7 +11,7 @@ from resip.core.congestion.growth import GrowthProbe
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import Phase, State
 from resip.core.congestion.startup import TRAIN_PACKETS, PacketTrains, Startup
-from tests.core.congestion.support import SIZE, end_round, make_model, make_phase
+from tests.core.congestion.support import SIZE, end_round, make_model, make_phase, make_sample
 
 
 def probe(model: PathModel, *, served: float) -> tuple[GrowthProbe, bool]:
@@ -21,19 +21,11 @@ def probe(model: PathModel, *, served: float) -> tuple[GrowthProbe, bool]:
     growth = GrowthProbe(model)
     phase = Phase(State.UP, rate=model.rate, now=2.0)
     growth.begin(phase)
-    sample = RateSample(
-        total=0,
-        delivered=served,
-        served=served,
-        phase=phase,
-        sent_at=2.09,
-        is_app_limited=False,
-    )
-    growth.on_sample(sample)
+    growth.on_sample(make_sample(phase, served=served, sent_at=2.09))
     return growth, growth.finish()
 
 
-def make_sample(
+def make_answer(
     phase: Phase, *, rate: float = 1e6, size: int = 1200, is_app_limited: bool = False
 ) -> RateSample:
     """
@@ -41,11 +33,10 @@ def make_sample(
 
     :param size: of each of them, bytes.
     """
-    return RateSample(
-        total=size * phase.acked,
-        delivered=rate,
+    return make_sample(
+        phase,
         served=rate,
-        phase=phase,
+        total=size * phase.acked,
         sent_at=phase.started_at + phase.acked / 1000,
         is_app_limited=is_app_limited,
     )
@@ -146,7 +137,7 @@ class StartupTests(SynchronousTestCase):
         startup = Startup(model)
         phase = Phase(State.STARTUP, rate=1e4, now=0.0)
         for second in range(2, 12):
-            model.rounds.add(10, 30, make_sample(phase, rate=1e4, is_app_limited=True))
+            model.rounds.add(10, 30, make_answer(phase, rate=1e4, is_app_limited=True))
             self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=second))
             self.assertFalse(startup.on_round())
         for _ in range(8):
@@ -163,7 +154,7 @@ class StartupTests(SynchronousTestCase):
             end_round(model, served=1e4, delivered=1e4, now=second)
             self.assertFalse(startup.on_round())
         phase = Phase(State.STARTUP, rate=1e4, now=0.0)
-        model.rounds.add(10, 0, make_sample(phase, rate=1e4, is_app_limited=True))
+        model.rounds.add(10, 0, make_answer(phase, rate=1e4, is_app_limited=True))
         self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=6.0))
         self.assertFalse(startup.on_round())
         for second in range(7, 9):
@@ -182,7 +173,7 @@ class StartupTests(SynchronousTestCase):
         phase = Phase(State.STARTUP, rate=1e4, now=0.0)
         for second in range(2, 26):
             lost = (second % 2) * 20
-            model.rounds.add(20 - lost, lost, make_sample(phase, rate=1e4, is_app_limited=True))
+            model.rounds.add(20 - lost, lost, make_answer(phase, rate=1e4, is_app_limited=True))
             model.rounds.add(8, 8, None)
             self.assertTrue(model.rounds.end(largest=1 << 40, next_number=0, now=second))
             startup.on_round()
@@ -198,10 +189,10 @@ class StartupTests(SynchronousTestCase):
             model = make_model(rate=1e6)
             startup = Startup(model)
             phase = Phase(State.STARTUP, rate=1e6, now=0.0)
-            startup.on_ack(make_sample(phase, rate=1e6), now=2.0)
+            startup.on_ack(make_answer(phase, rate=1e6), now=2.0)
             startup.finish()
             for _ in range(200):
-                startup.on_late_sample(make_sample(phase, rate=rate), now=9.0)
+                startup.on_late_sample(make_answer(phase, rate=rate), now=9.0)
             self.assertApproximates(model.rate, expected, 1e4)
 
 
@@ -218,7 +209,7 @@ class PacketTrainTests(SynchronousTestCase):
         best = 0.0
         for number in range(40):
             phase.acked = number
-            sample = make_sample(phase, size=size)
+            sample = make_answer(phase, size=size)
             best = max(best, trains.measure(sample, now=5.1 + number / answers_per_second))
         return best
 
@@ -242,12 +233,12 @@ class PacketTrainTests(SynchronousTestCase):
         From the first one on, once they are enough and not a clump.
         """
         trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
-        trains.measure(make_sample(phase), now=5.1)
+        trains.measure(make_answer(phase), now=5.1)
         phase.acked = TRAIN_PACKETS - 1
-        self.assertEqual(trains.measure_all(make_sample(phase), time=0.1, now=5.3), 0)
+        self.assertEqual(trains.measure_all(make_answer(phase), time=0.1, now=5.3), 0)
         phase.acked = TRAIN_PACKETS
-        self.assertEqual(trains.measure_all(make_sample(phase), time=0.1, now=5.15), 0)
-        rate = trains.measure_all(make_sample(phase), time=0.1, now=5.3)
+        self.assertEqual(trains.measure_all(make_answer(phase), time=0.1, now=5.15), 0)
+        rate = trains.measure_all(make_answer(phase), time=0.1, now=5.3)
         self.assertAlmostEqual(rate, TRAIN_PACKETS * 1200 / 0.2)
 
     def test_a_short_train_shows_nothing(self) -> None:
@@ -257,9 +248,9 @@ class PacketTrainTests(SynchronousTestCase):
         trains, phase = PacketTrains(), Phase(State.STARTUP, rate=0.0, now=5.0)
         for number in range(TRAIN_PACKETS):
             phase.acked = number
-            self.assertEqual(trains.measure(make_sample(phase), now=5.1 + number / 1000), 0)
-        long = trains.measure(make_sample(phase), time=0.03, now=5.12)
+            self.assertEqual(trains.measure(make_answer(phase), now=5.1 + number / 1000), 0)
+        long = trains.measure(make_answer(phase), time=0.03, now=5.12)
         self.assertEqual(long, 0)
         trains.forget()
         phase.acked = TRAIN_PACKETS
-        self.assertEqual(trains.measure(make_sample(phase), now=5.2), 0)
+        self.assertEqual(trains.measure(make_answer(phase), now=5.2), 0)
