@@ -172,7 +172,7 @@ class Connection:
         """
         self.trace.packets_received(path, count=count, size=size, highest=number, now=now)
         if self._watch is not None and newest >= 0:
-            self._watch.on_received(count - copies, now=now)
+            self._watch.on_received(path, count - copies, now=now)
         if self._meter is not None and count > copies:
             news = size if not copies else size * (count - copies) // count
             rtt = self.recovery.rtt.minimum

@@ -46,6 +46,7 @@ class PathWatch:
         "_count_before",
         "_first_number",
         "_has_answered",
+        "_heard_time",
         "_is_silent",
         "_owed_since",
         "_path",
@@ -63,6 +64,8 @@ class PathWatch:
         #: Since the path came into use, or since it was called silent.
         self._has_answered = False
         self._is_silent = False
+        #: When a stream of packets last came by the path in use.
+        self._heard_time = 0.0
         self._first_number = 0
         self._owed_since: float | None = None
         self._stream_start = 0.0
@@ -82,6 +85,7 @@ class PathWatch:
         self._path = path
         self._has_answered = self._is_silent = False
         self._first_number = next_number
+        self._heard_time = 0.0
         self._owed_since = self._quiet_time = None
         self._stream_count = self._count_before = 0
 
@@ -110,9 +114,9 @@ class PathWatch:
             self._has_answered = True
             self.events.append(PathAnswered(self._path))
 
-    def on_received(self, count: int, *, now: float) -> None:
+    def on_received(self, path: Path, count: int, *, now: float) -> None:
         """
-        So many packets came.
+        So many packets came by a path.
         """
         age = now - self._stream_start
         if age > STREAM_TIME:
@@ -123,6 +127,8 @@ class PathWatch:
         if packets < THIN_STREAM_PACKETS:
             self._quiet_time = None
             return
+        if packets >= STREAM_PACKETS and path == self._path:
+            self._heard_time = now
         if packets >= DENSE_STREAM_PACKETS:
             self._pause = DENSE_STREAM_PAUSE
         else:
@@ -160,4 +166,7 @@ class PathWatch:
             return None
         least = MIN_RELIABLE_SILENCE if self._path.is_reliable else MIN_SILENCE
         most = max(MAX_SILENCE, MAX_SILENT_ROUND_TRIPS * rtt)
-        return self._owed_since + max(least, min(SILENT_TIMEOUTS * probe_timeout, most))
+        # Who goes on sending a stream gets answers from us: without any it would soon have stopped.
+        # So only its own answers got lost, which is ordinary where half of all packets do.
+        since = max(self._owed_since, self._heard_time)
+        return since + max(least, min(SILENT_TIMEOUTS * probe_timeout, most))

@@ -119,15 +119,53 @@ class PathWatchTests(SynchronousTestCase):
         self.watch.on_sent(is_answer_owed=True, now=0.0)
         self.assertEqual(self.watch.get_timer(probe_timeout=0.1, rtt=0.1), MIN_RELIABLE_SILENCE)
 
+    def test_a_server_that_goes_on_sending(self) -> None:
+        """
+        A path by which a stream comes is not silent, though no answer does, until it stops.
+        """
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        for hundredth in range(100, 1000):
+            now = hundredth / 100
+            self.watch.on_received(UDP, 1, now=now)
+            self.advance(now)
+            self.watch.on_sent(is_answer_owed=True, now=now)
+        self.assertNotIn(PathSilent(UDP), self.watch.events)
+        self.advance(now + MIN_SILENCE - 0.01)
+        self.assertNotIn(PathSilent(UDP), self.watch.events)
+        self.advance(now + MIN_SILENCE)
+        self.assertIn(PathSilent(UDP), self.watch.events)
+
+    def test_the_probes_of_a_server_that_does_not_hear_us(self) -> None:
+        """
+        What a server sends that waits for answers itself is no stream.
+        """
+        self.watch.on_received(UDP, STREAM_PACKETS, now=1.0)
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        for hundredth in range(100, 100 + round(100 * MIN_SILENCE) + 1):
+            now = hundredth / 100
+            if hundredth % 20 == 10:
+                self.watch.on_received(UDP, 2, now=now)
+            self.advance(now)
+        self.assertIn(PathSilent(UDP), self.watch.events)
+
+    def test_a_stream_by_another_path(self) -> None:
+        """
+        What comes by a path that is left says nothing of the one in use.
+        """
+        self.watch.on_sent(is_answer_owed=True, now=1.0)
+        self.watch.on_received(TCP, STREAM_PACKETS, now=1.1)
+        self.advance(1.0 + MIN_SILENCE)
+        self.assertIn(PathSilent(UDP), self.watch.events)
+
     def test_a_stream_that_stops(self) -> None:
         """
         It is asked after, once, unless that was done just now by what is to be answered anyway.
         """
-        self.watch.on_received(STREAM_PACKETS, now=1.0)
+        self.watch.on_received(UDP, STREAM_PACKETS, now=1.0)
         self.assertFalse(self.advance(1.0 + STREAM_PAUSE / 2))
         self.assertTrue(self.advance(1.0 + STREAM_PAUSE))
         self.assertFalse(self.advance(10.0))
-        self.watch.on_received(STREAM_PACKETS, now=20.0)
+        self.watch.on_received(UDP, STREAM_PACKETS, now=20.0)
         self.watch.on_sent(is_answer_owed=True, now=20.0 + 0.7 * STREAM_PAUSE)
         self.assertFalse(self.advance(20.0 + STREAM_PAUSE))
 
@@ -135,7 +173,7 @@ class PathWatchTests(SynchronousTestCase):
         """
         It does not replace the question: what it answers was sent from the client's old address.
         """
-        self.watch.on_received(STREAM_PACKETS, now=1.0)
+        self.watch.on_received(UDP, STREAM_PACKETS, now=1.0)
         self.watch.on_sent(is_answer_owed=True, now=1.0)
         self.assertTrue(self.advance(1.0 + STREAM_PAUSE))
 
@@ -143,7 +181,7 @@ class PathWatchTests(SynchronousTestCase):
         """
         It is asked after sooner.
         """
-        self.watch.on_received(DENSE_STREAM_PACKETS, now=1.0)
+        self.watch.on_received(UDP, DENSE_STREAM_PACKETS, now=1.0)
         self.assertFalse(self.advance(1.0 + DENSE_STREAM_PAUSE / 2))
         self.assertTrue(self.advance(1.0 + DENSE_STREAM_PAUSE))
 
@@ -153,10 +191,10 @@ class PathWatchTests(SynchronousTestCase):
         """
         interval = STREAM_PAUSE / 2
         now = 10.0
-        self.watch.on_received(STREAM_PACKETS, now=now)
+        self.watch.on_received(UDP, STREAM_PACKETS, now=now)
         for _ in range(int(3 * STREAM_TIME / interval)):
             now += interval
-            self.watch.on_received(1, now=now)
+            self.watch.on_received(UDP, 1, now=now)
             self.assertEqual(self.watch.get_timer(probe_timeout=0.1, rtt=0.1), now + STREAM_PAUSE)
 
     def test_a_thin_stream_that_stops(self) -> None:
@@ -164,10 +202,10 @@ class PathWatchTests(SynchronousTestCase):
         It is asked after, later and once; so is one that went on for a moment after a question.
         """
         for start in (1.0, 2.0):
-            self.watch.on_received(THIN_STREAM_PACKETS, now=start)
+            self.watch.on_received(UDP, THIN_STREAM_PACKETS, now=start)
             self.assertFalse(self.advance(start + STREAM_PAUSE))
             self.assertTrue(self.advance(start + THIN_STREAM_PAUSE))
-            self.watch.on_received(1, now=start + THIN_STREAM_PAUSE + 0.1)  # the answer
+            self.watch.on_received(UDP, 1, now=start + THIN_STREAM_PAUSE + 0.1)  # the answer
             self.assertFalse(self.advance(start + 0.99))
 
     def test_few_packets_are_no_stream(self) -> None:
@@ -175,7 +213,7 @@ class PathWatchTests(SynchronousTestCase):
         What comes now and then may stop without a question.
         """
         for second in range(STREAM_PACKETS):
-            self.watch.on_received(1, now=float(second))
+            self.watch.on_received(UDP, 1, now=float(second))
         self.assertIsNone(self.watch.get_timer(probe_timeout=0.1, rtt=0.1))
 
     def test_without_a_path(self) -> None:
