@@ -1,17 +1,43 @@
 """
-Tests for :mod:`resip.core.congestion.cycle`: what thin traffic may teach.
+Tests for :mod:`resip.core.congestion.cycle`: what thin traffic may teach, and what a
+competitor may take.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.congestion.cycle import ProbeCycle
+from resip.core.congestion.cycle import FAIR_SHARE, ProbeCycle
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import PhaseLog, State
 from tests.core.congestion.support import make_model, make_sample
 
 RATE = 2e6
+
+
+def go_on(
+    cycle: ProbeCycle,
+    model: PathModel,
+    log: PhaseLog,
+    *,
+    rtt: float,
+    served: float,
+    now: float,
+    is_app_limited: bool = False,
+) -> None:
+    """
+    A round trip passes, and ends a round.
+
+    :param served: bytes a second that the path takes of ours.
+    """
+    sample = make_sample(
+        log.current, served=served, sent_at=now - 0.2, is_app_limited=is_app_limited
+    )
+    model.delay.update(rtt, now=now)
+    model.rounds.add(10, 0, sample)
+    has_round = model.rounds.end(largest=1 << 40, next_number=0, now=now)
+    model.delay.end_round(now=now)
+    cycle.on_ack(sample, largest=1 << 40, has_round=has_round, now=now)
 
 
 def cruise_in_a_queue(*, served: float, is_app_limited: bool) -> tuple[ProbeCycle, PathModel]:
@@ -25,14 +51,7 @@ def cruise_in_a_queue(*, served: float, is_app_limited: bool) -> tuple[ProbeCycl
     log.enter(State.CRUISE, rate=RATE, now=1.0)
     for number in range(20):
         now = 2.0 + number / 5
-        sample = make_sample(
-            log.current, served=served, sent_at=now - 0.2, is_app_limited=is_app_limited
-        )
-        model.delay.update(0.2, now=now)
-        model.rounds.add(10, 0, sample)
-        has_round = model.rounds.end(largest=1 << 40, next_number=0, now=now)
-        model.delay.end_round(now=now)
-        cycle.on_ack(sample, largest=number, has_round=has_round, now=now)
+        go_on(cycle, model, log, rtt=0.2, served=served, now=now, is_app_limited=is_app_limited)
     return cycle, model
 
 
@@ -55,3 +74,27 @@ class ThinTrafficTests(SynchronousTestCase):
         """
         _, model = cruise_in_a_queue(served=5e5, is_app_limited=True)
         self.assertLess(model.rate, RATE)
+
+
+class CompetitorTests(SynchronousTestCase):
+    """
+    Somebody else fills the queue, and goes on while we make room.
+    """
+
+    def test_what_was_yielded_is_claimed_back(self) -> None:
+        """
+        Competition begins with most of what the path carried before, not with what was left.
+        """
+        model, log = make_model(rate=RATE), PhaseLog(now=1.0)
+        cycle = ProbeCycle(model, log, lambda: 0.5)
+        log.enter(State.CRUISE, rate=RATE, now=1.0)
+        go_on(cycle, model, log, rtt=0.1, served=RATE, now=1.1)
+        rates = []
+        for number in range(2, 40):
+            go_on(cycle, model, log, rtt=0.25, served=0.3 * RATE, now=1 + 0.25 * number)
+            if cycle.competition is not None:
+                break
+            rates.append(model.rate)
+        self.assertLess(rates[-1], 0.5 * RATE)
+        self.assertEqual(cycle.competitions, 1)
+        self.assertGreaterEqual(model.rate, FAIR_SHARE * RATE)
