@@ -9,7 +9,8 @@ from resip.core.types import Path
 
 #: Probe timeouts, and seconds at least, for which an answer may be owed. A round of probes could
 #: have been answered by then, and of the two seconds in which a dead path should be left enough
-#: remain to dial another. A mistake costs a dial: the path is left only if another answers first.
+#: remain to dial another. A mistake costs a dial, and some seconds on a worse path where a spare
+#: connection is the first to answer.
 SILENT_TIMEOUTS = 2
 MIN_SILENCE = 0.6
 #: But no longer than so many seconds, or round trips: where queues come and go the probe timeout is
