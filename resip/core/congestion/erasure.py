@@ -22,10 +22,6 @@ BASELINE_MEMORY = 300.0
 CREEP_FACTOR = 1.1
 CREEP_MARGIN = 0.02
 CREEP_PACKETS = 300.0
-#: Above this inflation losses come in bursts such as no overflow of ours makes. So many standard
-#: deviations may then separate the floor from its proof; the first cuts differ that much by chance.
-BURSTY = 4.0
-BURSTY_DEVIATIONS = 2.0
 #: No floor is higher.
 MAXIMUM = 0.97
 #: Below this loss the model needs no proof for growth.
@@ -94,10 +90,8 @@ class ErasureFloor:
         The floor may creep this far without a proof: the last one did not know it any better.
         """
         variance = max(self.proven * (1 - self.proven), MIN_VARIANCE) / self._proof_packets
-        inflation = self.bursts.inflation(self.value)
-        deviations = BURSTY_DEVIATIONS if inflation > BURSTY else 1.0
-        chance = deviations * math.sqrt(inflation * variance)
-        return self.proven * CREEP_FACTOR + CREEP_MARGIN + chance
+        deviation = math.sqrt(self.bursts.inflation(self.value) * variance)
+        return self.proven * CREEP_FACTOR + CREEP_MARGIN + deviation
 
     @property
     def is_lossy(self) -> bool:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.core.congestion.evidence import learn
 from resip.core.congestion.experiment import LossExperiment
 from resip.core.congestion.phases import State
-from tests.core.congestion.support import make_model, make_phase, make_run
+from tests.core.congestion.support import make_model, make_phase
 
 
 class ErasureFloorTests(SynchronousTestCase):
@@ -54,18 +54,6 @@ class ErasureFloorTests(SynchronousTestCase):
             floor.prove(0.0, packets=packets)
             phase = make_phase(sent=1000, lost=25)
             self.assertEqual(floor.is_jump(phase) or floor.learn(phase), wants_proof)
-
-    def test_a_floor_of_long_bursts_creeps_further(self) -> None:
-        """
-        In bursts of five, 20 % of 300 packets does not rule out 32 %; in pairs it does.
-        """
-        for length, wants_proof in ((1, True), (2, True), (5, False)):
-            floor = make_model().floor
-            floor.prove(0.2, packets=300)
-            floor.bursts.add(make_run(20 * i, length, time=0.0) for i in range(400))
-            for _ in range(10):
-                has_asked = floor.learn(make_phase(sent=1000, lost=320))
-            self.assertEqual(has_asked, wants_proof, f"bursts of {length}")
 
 
 class EvidenceTests(SynchronousTestCase):
