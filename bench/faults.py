@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.fault_traffic import KINDS, PATIENCE, Traffic, report, start_load, watch
 from bench.namespaces import CLIENT_NET, ROUTER_ADDRESS, SERVER_NET, Network
+from bench.stolen import StolenTime
 from bench.tunnel import Tunnel, run_tunnel
 from resip.lab.reverse_proxies import Squid, find_program, run_squid
 
@@ -192,10 +193,12 @@ def main() -> None:
         "--client", action="append", default=[], help="a further argument of the client"
     )
     options = parser.parse_args()
+    stolen = StolenTime()
     if unknown := set(options.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     for name in options.faults or FAULTS:
         FAULTS[name](options)
+    print(stolen)
 
 
 if __name__ == "__main__":

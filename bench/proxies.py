@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from bench.load import LoadServer, measure_down, measure_up
 from bench.loopback import echo_median
+from bench.stolen import StolenTime
 from bench.tunnel import run_tunnel
 from resip.bootstrap.servers import find_invitation
 from resip.bootstrap.state import StateDirectory
@@ -112,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each bulk measurement")
     options = parser.parse_args()
+    stolen = StolenTime()
     load = LoadServer()
     print(f"{'':40}    down      up Mbit/s   echo   added ms   CPU s/GB")
     for carrier, proxies in CARRIERS.items():
@@ -127,6 +129,7 @@ def main() -> None:
                 f"{echo - direct:7.2f} {cpu:13.1f}",
                 flush=True,
             )
+    print(stolen)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 from bench.load import LoadServer, bulk, connect, measure_down, measure_echo, measure_up
 from bench.namespaces import EmulatedNetwork
 from bench.peers import PEERS, MissingProgram
+from bench.stolen import StolenTime
 
 #: The links of docs/performance.md by name: 20 Mbit/s and 100 ms unless the name says otherwise.
 _LINK = {"rate": 20e6, "delay": 0.05, "queue_limit": 170}
@@ -36,6 +37,8 @@ SECONDS = 12.0
 ECHOES = 150
 ECHO_INTERVAL = 0.1
 FILE_SIZE = 100_000
+#: Stolen time of which a run's figures suffer.
+WORTH_MENTION = 0.05
 
 Address = tuple[str, int]
 
@@ -106,6 +109,7 @@ def measure(link: str, peer: str, measures: Sequence[str], runs: int) -> None:
     """
     Print a line for each measure of one peer on one link: the median of the runs.
     """
+    stolen = StolenTime()
     figures: dict[str, list[list[float]]] = {name: [] for name in measures}
     for _ in range(runs):
         with EmulatedNetwork(**LINKS[link]) as network:
@@ -123,6 +127,8 @@ def measure(link: str, peer: str, measures: Sequence[str], runs: int) -> None:
         text = " / ".join(f"{statistics.median(column):.2f}" for column in columns)
         spread = f"   ({columns[0][0]:.2f} to {columns[0][-1]:.2f})" if runs > 1 else ""
         print(f"{link:10} {peer:16} {name:9} {text}{spread}", flush=True)
+    if stolen.share > WORTH_MENTION:
+        print(f"{link:10} {peer:16} {stolen}", flush=True)
 
 
 def main() -> None:

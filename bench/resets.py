@@ -21,6 +21,7 @@ from bench.load import LoadServer, fetch_file
 from bench.namespaces import ROUTER_ADDRESS, SERVER_ADDRESS, Network
 from bench.secure_shell import PORT as SSH_PORT
 from bench.secure_shell import CountingSession, run_sshd
+from bench.stolen import StolenTime
 from bench.tunnel import run_tunnel
 from resip.services.server import DEFAULT_HTTPS_PORT, DEFAULT_PORT
 
@@ -96,6 +97,7 @@ def main() -> None:
         help="between resets",
     )  # fmt: skip
     options = parser.parse_args()
+    stolen = StolenTime()
     with Network(**LINK) as network:
         with network.inside(network.server):
             load = LoadServer()
@@ -113,6 +115,7 @@ def main() -> None:
                     f"target {target:g}: {verdict}",
                     flush=True,
                 )
+    print(stolen)
 
 
 if __name__ == "__main__":

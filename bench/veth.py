@@ -7,7 +7,8 @@ and the kernel share the machine's cores. In the same run, where they are instal
 TCP without a tunnel, ``ssh -L``, kcptun, wireguard-go.
 
 CPU seconds are those of the tunnel's processes, user and system, for a gigabyte of payload from
-the server to the client; the kernel's work in interrupts is not in them.
+the server to the client; the kernel's work in interrupts is not in them. The last column says how
+much of the processors the host gave to others (see :mod:`bench.stolen`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 from bench.load import measure_down, measure_echo, measure_up
 from bench.loopback import both_ways
 from bench.namespaces import CLIENT_NET, SERVER_ADDRESS, Network
+from bench.stolen import StolenTime
 from bench.tunnel import run_tunnel
 
 PORT = 7000
@@ -80,6 +82,7 @@ class Bench:
         """
         Print a line.
         """
+        stolen = StolenTime()
         with self._network.inside(self._network.client):
             _wait_for(peer.address)
             down, costs = self._measure_down(peer)
@@ -90,7 +93,7 @@ class Bench:
         cpu = "".join(f"{cost * 1e9:8.2f}" for cost in costs)
         packet = "".join(f"{cost * PACKET_PAYLOAD * 1e6:7.2f}" for cost in costs)
         echo = statistics.median(times) * 1e3
-        print(f"{name:22}{rates}{echo:8.2f}{cpu}{packet}", flush=True)
+        print(f"{name:22}{rates}{echo:8.2f}{cpu}{packet}{stolen.share:8.0%}", flush=True)
 
     def _measure_down(self, peer: Peer) -> tuple[float, list[float]]:
         rates: list[float] = []
@@ -274,7 +277,7 @@ def run(names: Sequence[str], seconds: float) -> None:
         }
         print(
             f"{'':22}{'down':>9}{'up':>9}{'both, down and up':>18}{'echo':>8}"
-            f"{'CPU s/GB':>16}{'CPU us/packet':>14}\n"
+            f"{'CPU s/GB':>16}{'CPU us/packet':>14}{'stolen':>8}\n"
             f"{'':22}{'Mbit/s':>36}{'ms':>8}{'client  server':>16}{'cl.':>7}{'srv.':>7}"
         )
         for name in names or peers:

@@ -10,10 +10,12 @@ import io
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import load, session
+from bench import load, session, stolen
 from bench.matrix import Case, Reading, Table, add_arguments, count_missed, run
 
 
@@ -166,3 +168,35 @@ class ComparedFileTests(SynchronousTestCase):
         """
         broken = self.assertRaises(RuntimeError, self.fetch_through, lambda data: data[:1000])
         self.assertIn("too soon", str(broken))
+
+
+class StolenTimeTests(SynchronousTestCase):
+    """
+    What the host took.
+    """
+
+    def share_between(self, *readings: str) -> float:
+        """
+        The share of time between two readings of a kernel.
+        """
+        path = FilePath(self.mktemp())
+        self.patch(stolen, "_STAT", Path(path.path))
+        path.setContent(readings[0].encode())
+        watch = stolen.StolenTime()
+        path.setContent(readings[1].encode())
+        return watch.share
+
+    def test_of_the_time_that_was_wanted(self) -> None:
+        """
+        Idle time, and waiting for disks, do not count.
+        """
+        before = "cpu  100 0 50 9000 7 0 5 10 0 0\ncpu0 1 2 3\n"
+        after = "cpu  160 0 70 9900 90 0 5 30 0 0\ncpu0 1 2 3\n"
+        self.assertAlmostEqual(self.share_between(before, after), 20 / 100)
+
+    def test_kernels_that_do_not_tell(self) -> None:
+        """
+        Nothing is known to be stolen, and a machine that did nothing lost nothing.
+        """
+        for reading in ("", "cpu 1 2 3\n", "cpu  1 0 1 5 0 0 0 9 0 0\n"):
+            self.assertEqual(self.share_between(reading, reading), 0)
