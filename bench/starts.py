@@ -1,5 +1,5 @@
 """
-``python -m bench.starts``: how long a client takes to be connected over a link that loses half.
+``python -m bench.starts``: how long a client takes to be connected over a link that loses much.
 
 Client and server are real processes in network namespaces, so root is needed. The time runs from
 the start of the client's process to the first echo through its forward.
@@ -17,9 +17,10 @@ from typing import Any
 
 from bench.load import LoadServer, connect
 from bench.namespaces import SERVER_ADDRESS, EmulatedNetwork
+from bench.stolen import StolenTime
 from bench.tunnel import TWISTD, start_service, wait_for_line, write_invitation
 
-LINK: dict[str, Any] = {"rate": 20e6, "delay": 0.05, "queue_limit": 170, "loss": 0.5}
+LINK: dict[str, Any] = {"rate": 20e6, "delay": 0.05, "queue_limit": 170}
 #: Seconds after which a try has failed.
 PATIENCE = 60.0
 #: Share of the tries, and the seconds in which they should be connected.
@@ -72,9 +73,11 @@ def main() -> None:
     parser.add_argument(
         "--client", action="append", default=[], help="a further argument of the client"
     )
+    parser.add_argument("--loss", type=float, default=0.5, help="each way (default: 0.5)")
     options = parser.parse_args()
+    stolen = StolenTime()
     with (
-        EmulatedNetwork(**LINK) as network,
+        EmulatedNetwork(**LINK, loss=options.loss) as network,
         tempfile.TemporaryDirectory(prefix="resip-bench-") as name,
     ):
         folder = Path(name)
@@ -97,6 +100,7 @@ def main() -> None:
         print(f"{share:.0%} connected within {seconds:.2f} s; target {target:g} s: {verdict}")
     failed = sum(seconds == float("inf") for seconds in times)
     print(f"{failed} of {len(times)} failed; the slowest other took {_slowest(times):.2f} s")
+    print(stolen)
 
 
 def _slowest(times: list[float]) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from resip.bootstrap.ratelimit import RateLimiter
 from resip.core.modern.handshake_packets import HandshakePackets
@@ -22,6 +22,9 @@ TOTAL_BURST, TOTAL_RATE = 100, 100.0
 #: Seconds for which an answer is repeated, and how often (M-51).
 ANSWER_LIFETIME = 60.0
 MAX_REPETITIONS = 64
+#: Copies of an answer that is repeated by a carrier that loses packets, as it probably has. All
+#: together are not larger than the hello (M-20).
+LATER_COPIES = 6
 #: Answers that are remembered; the oldest goes first.
 MAX_ANSWERS = 1024
 
@@ -33,11 +36,13 @@ class Answer:
 
     :ivar session_id: of the session that it started.
     :ivar client_id: the id of packets to the client.
+    :ivar copies: how often to send it where packets get lost.
     """
 
     session_id: int
     client_id: int
     message2: bytes = field(repr=False)
+    copies: int = 1
 
 
 @dataclass(slots=True)
@@ -123,7 +128,7 @@ class Handshakes:
         if not self._exists(found.answer.session_id):
             return None
         found.repetitions -= 1
-        return found.answer
+        return replace(found.answer, copies=LATER_COPIES)
 
 
 def _digest(message1: bytes) -> bytes:

@@ -273,7 +273,8 @@ class ServerSessions:
             answer = None
         if answer is None:
             return False
-        self._carriers[path.carrier].send(path, [self._handshakes.wrap(answer)])
+        copies = 1 if path.is_reliable else answer.copies
+        self._carriers[path.carrier].send(path, [self._handshakes.wrap(answer)] * copies)
         return True
 
     def path_closed(self, path: Path) -> None:

@@ -20,7 +20,12 @@ from resip.core.modern.noise import public_key_of
 from resip.core.types import Path
 from resip.services import hello as hello_module
 from resip.services.clock import Clocks
-from resip.services.handshakes import ADDRESS_BURST, ANSWER_LIFETIME, MAX_REPETITIONS
+from resip.services.handshakes import (
+    ADDRESS_BURST,
+    ANSWER_LIFETIME,
+    LATER_COPIES,
+    MAX_REPETITIONS,
+)
 from resip.services.hello import Agreed, PacketHandshake
 from resip.services.links import LinkUser
 from resip.services.sessions import ARRIVAL_TIMEOUT, MAX_SESSIONS_PER_KEY, ServerSessions
@@ -164,15 +169,15 @@ class ClientTests(PacketHandshakeTestCase):
         self.assertEqual(welcome.server_run, self.sessions.started)
         self.assertEqual(len(self.reactor.sent), 2)
 
-    def test_half_of_all_packets_lost(self) -> None:
+    def measure_starts(self, *, count: int, loss: float) -> list[float]:
         """
-        Of 200 tries at 50 % loss each way all succeed, half within 1 s and nineteen in twenty
-        within 5 s; and each starts one session.
+        Seconds that clients needed where so many packets get lost each way, in ascending order;
+        60 for those that gave up.
         """
-        dice = Random(seed := 5)
-        self.reactor.drops = lambda data: dice.random() < 0.5
+        dice = Random(5)
+        self.reactor.drops = lambda data: dice.random() < loss
         times = []
-        for number in range(200):
+        for number in range(count):
             client = X25519PrivateKey.from_private_bytes(number.to_bytes(32))
             self.known[public_key_of(client)] = KeyRecord(f"client-{number}", b"", None, 0)
             handshake = self.begin(client)
@@ -181,13 +186,26 @@ class ClientTests(PacketHandshakeTestCase):
             handshake.start().addCallback(agreed.append)
             while not agreed and self.reactor.seconds() - start < 60:
                 self.reactor.advance(0.01)
-            self.assertTrue(agreed, f"seed {seed}, try {number}")
             times.append(self.reactor.seconds() - start)
             self.successResultOf(handshake.stop())
-        times.sort()
-        self.assertLess(times[100], 1.0, f"seed {seed}")
-        self.assertLess(times[190], 5.0, f"seed {seed}")
+        return sorted(times)
+
+    def test_half_of_all_packets_lost(self) -> None:
+        """
+        Of 200 tries at 50 % loss each way all succeed, half within 1 s and nineteen in twenty
+        within 2.5 s; and each starts one session.
+        """
+        times = self.measure_starts(count=200, loss=0.5)
+        self.assertLess(times[100], 1.0)
+        self.assertLess(times[190], 2.5)
+        self.assertLess(times[-1], 60)
         self.assertEqual(len(self.sessions), 200)
+
+    def test_nine_of_ten_packets_lost(self) -> None:
+        """
+        Of 50 tries two in three succeed within 20 s.
+        """
+        self.assertLess(self.measure_starts(count=50, loss=0.9)[33], 20)
 
     def test_pace(self) -> None:
         """
@@ -198,7 +216,7 @@ class ClientTests(PacketHandshakeTestCase):
         self.run_for(60)
         sent = [data for data, *_ in self.reactor.sent]
         self.assertEqual(len(set(sent)), 1)
-        self.assertIn(len(sent), range(60, 72))
+        self.assertIn(len(sent), range(125, 135))
 
     def test_a_forged_answer(self) -> None:
         """
@@ -239,10 +257,14 @@ class ServerTests(PacketHandshakeTestCase):
 
     def test_answer_is_small(self) -> None:
         """
-        It sends back a fraction of what it got (M-20).
+        It sends back a fraction of what it got, and no more than that when it repeats itself
+        (M-20).
         """
-        (answer,) = self.say(self.hello_packet())
+        packet = self.hello_packet()
+        (answer,) = self.say(packet)
         self.assertLess(len(answer), MESSAGE1_PACKET_SIZE / 4)
+        self.assertEqual(self.say(packet), [answer] * LATER_COPIES)
+        self.assertLessEqual(len(answer) * LATER_COPIES, MESSAGE1_PACKET_SIZE)
 
     def test_strangers_get_silence(self) -> None:
         """
@@ -262,11 +284,11 @@ class ServerTests(PacketHandshakeTestCase):
         session (M-51).
         """
         packet = self.hello_packet()
-        first = self.say(packet)
-        self.assertEqual(self.say(packet, host="192.0.2.8"), first)
+        (first,) = self.say(packet)
+        self.assertEqual(set(self.say(packet, host="192.0.2.8")), {first})
         self.run_for(30)
         for _ in range(32):
-            self.assertEqual(self.say(packet), first)
+            self.assertEqual(set(self.say(packet)), {first})
         self.assertEqual(len(self.sessions), 1)
 
     def test_repetitions_end(self) -> None:
@@ -275,7 +297,7 @@ class ServerTests(PacketHandshakeTestCase):
         """
         packet = self.hello_packet()
         answers = [self.say(packet) for _ in range(MAX_REPETITIONS + 20)]
-        self.assertEqual(sum(map(len, answers)), MAX_REPETITIONS + 1)
+        self.assertEqual(sum(map(bool, answers)), MAX_REPETITIONS + 1)
 
     def test_recorded_hello(self) -> None:
         """
@@ -335,8 +357,7 @@ class ServerTests(PacketHandshakeTestCase):
         assert message1 is not None
         over_https = self.sessions.accept_handshake(message1)
         assert over_https is not None
-        (answer,) = self.say(packet)
-        self.assertIn(over_https.message2, answer)
+        self.assertIn(over_https.message2, self.say(packet)[0])
         self.assertEqual(len(self.sessions), 1)
 
 
