@@ -22,6 +22,10 @@ BASELINE_MEMORY = 300.0
 CREEP_FACTOR = 1.1
 CREEP_MARGIN = 0.02
 CREEP_PACKETS = 300.0
+#: Where bursts are so many times longer than chance makes them, which no overflow of ours does, so
+#: many standard deviations may separate the floor from its proof: the first ones differ that much.
+BURSTY_STRETCH = 2.75
+BURSTY_DEVIATIONS = 2.0
 #: No floor is higher.
 MAXIMUM = 0.97
 #: Below this loss the model needs no proof for growth.
@@ -91,7 +95,8 @@ class ErasureFloor:
         """
         variance = max(self.proven * (1 - self.proven), MIN_VARIANCE) / self._proof_packets
         deviation = math.sqrt(self.bursts.inflation(self.value) * variance)
-        return self.proven * CREEP_FACTOR + CREEP_MARGIN + deviation
+        deviations = BURSTY_DEVIATIONS if self.bursts.stretch > BURSTY_STRETCH else 1.0
+        return self.proven * CREEP_FACTOR + CREEP_MARGIN + deviations * deviation
 
     @property
     def is_lossy(self) -> bool:

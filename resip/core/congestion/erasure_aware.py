@@ -259,6 +259,7 @@ class ErasureAwareController:
                 phase.acked += run.count
                 if run.is_lost:
                     phase.lost -= run.count
+        self._model.floor.bursts.add_arrived(total)
         return total
 
     def _count_lost(self, lost: Sequence[SentRun]) -> int:

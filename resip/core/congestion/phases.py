@@ -149,7 +149,7 @@ class BurstMeter:
     losses times ``(1 + correlation) / (1 - correlation)``.
     """
 
-    __slots__ = ("_bursts", "_end", "_losses")
+    __slots__ = ("_arrived", "_bursts", "_end", "_losses")
 
     #: Counters decay by this factor with every loss.
     DECAY = 0.998
@@ -159,8 +159,14 @@ class BurstMeter:
     LIMIT = 12.0
 
     def __init__(self) -> None:
-        self._losses = self._bursts = 0.0
+        self._arrived = self._losses = self._bursts = 0.0
         self._end = -1
+
+    def add_arrived(self, count: int) -> None:
+        """
+        Count packets that were not lost.
+        """
+        self._arrived += count
 
     def add(self, lost: Iterable[SentRun]) -> None:
         """
@@ -168,9 +174,23 @@ class BurstMeter:
         """
         for run in lost:
             decay = self.DECAY**run.count
+            self._arrived *= decay
             self._losses = self._losses * decay + run.count
             self._bursts = self._bursts * decay + (run.first != self._end)
             self._end = run.end
+
+    @property
+    def stretch(self) -> float:
+        """
+        How many times longer the bursts are than those of as many independent losses.
+
+        Unlike :meth:`inflation` it takes what was lost, not the floor, for the mean: a queue that
+        overflows by half loses pairs by chance. 1 until enough losses were seen.
+        """
+        if self._losses < self.ENOUGH:
+            return 1.0
+        share = self._arrived / (self._arrived + self._losses)
+        return self._losses / max(self._bursts, 1e-9) * share
 
     def inflation(self, loss: float) -> float:
         """

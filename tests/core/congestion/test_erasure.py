@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.core.congestion.evidence import learn
 from resip.core.congestion.experiment import LossExperiment
 from resip.core.congestion.phases import State
-from tests.core.congestion.support import make_model, make_phase
+from tests.core.congestion.support import make_model, make_phase, make_run
 
 
 class ErasureFloorTests(SynchronousTestCase):
@@ -54,6 +54,22 @@ class ErasureFloorTests(SynchronousTestCase):
             floor.prove(0.0, packets=packets)
             phase = make_phase(sent=1000, lost=25)
             self.assertEqual(floor.is_jump(phase) or floor.learn(phase), wants_proof)
+
+    def test_a_floor_of_long_bursts_creeps_further(self) -> None:
+        """
+        In bursts of five, 20 % of 300 packets does not rule out 32 %. Where most packets are lost
+        such bursts are chance, and it does.
+        """
+        cases = (1, 3, True), (3, 7, True), (5, 15, False), (5, 1, True)
+        for length, arrived, wants_proof in cases:
+            floor = make_model().floor
+            floor.prove(0.2, packets=300)
+            for number in range(400):
+                floor.bursts.add([make_run(20 * number, length, time=0.0)])
+                floor.bursts.add_arrived(arrived)
+            for _ in range(10):
+                has_asked = floor.learn(make_phase(sent=1000, lost=320))
+            self.assertEqual(has_asked, wants_proof, f"{length} lost, {arrived} arrived")
 
 
 class EvidenceTests(SynchronousTestCase):

@@ -94,3 +94,28 @@ class BurstMeterTests(SynchronousTestCase):
         Before ten losses the factor is a cautious guess.
         """
         self.assertEqual(BurstMeter().inflation(0.0), BurstMeter.GUESS)
+        self.assertEqual(BurstMeter().stretch, 1)
+
+    def test_bursts_are_longer_than_those_of_as_many_independent_losses(self) -> None:
+        """
+        A queue that overflows by half loses pairs by chance, even if the floor is 0.
+        """
+        random = Random(5).random
+        meter = BurstMeter()
+        for number in range(5000):
+            if random() < 0.5:
+                meter.add([make_run(number, 1, time=0.0)])
+            else:
+                meter.add_arrived(1)
+        self.assertAlmostEqual(meter.stretch, 1, places=1)
+        self.assertGreater(meter.inflation(0.0), 2.5)
+
+    def test_bursts_of_erasure_are_stretched(self) -> None:
+        """
+        At 30 %, bursts of five are 3.5 times as long as chance makes them.
+        """
+        meter = BurstMeter()
+        for number in range(0, 5000, 20):
+            meter.add([make_run(number, 5, time=0.0)])
+            meter.add_arrived(12)
+        self.assertAlmostEqual(meter.stretch, 3.5, places=1)
