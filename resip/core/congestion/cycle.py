@@ -40,8 +40,6 @@ DECREASE = 0.9
 HOLD_MINIMUM = 0.9
 HOLD_LOOPS = 3.0
 DOWN_GAIN = 0.75
-#: So much of what DOWN drains in a round trip, unseen, is trusted to be drained.
-UNSEEN_SHARE = 0.7
 #: A queue of so many high delays, or half a round trip, is drained at DRAIN_GAIN.
 DEEP_QUEUE = 3.0
 #: Who sends less than so many packets a round trip fills no queue, and can test nothing.
@@ -270,7 +268,7 @@ class ProbeCycle:
         if elapsed < model.step:
             return
         # What was sent since a round trip ago is not yet in the delay: it drains unseen.
-        unseen = UNSEEN_SHARE * (1 - DOWN_GAIN) * model.step if self._is_own_queue else 0.0
+        unseen = (1 - DOWN_GAIN) * model.step if self._is_own_queue else 0.0
         is_drained = model.delay.current <= model.low_delay + unseen
         is_over = self.competition is not None or is_drained or model.is_thin(FEWEST_PACKETS)
         if is_over or elapsed > DOWN_LOOPS * model.loop:

@@ -51,6 +51,9 @@ DOUBT_DEVIATIONS = 1.5
 #: So many cuts decide a doubt, these seconds apart. If it stays, it is congestion.
 TRIALS = 3
 TRIAL_PAUSE = 1.0
+#: Where congestion was found within so many seconds, others may share the path, and what they do
+#: meanwhile hides what a cut does. Loss is then taken for erasure only after all those cuts.
+SUSPICION_TIME = 30.0
 #: What a verdict leaves of the rate at least.
 UNDECIDED_DECREASE = 0.9
 REJECTED_DECREASE = 0.7
@@ -150,6 +153,7 @@ class LossExperiment:
         "_proven_rate",
         "_random",
         "_rate_before",
+        "_suspected_until",
         "_validate_at",
         "gain",
         "verdicts",
@@ -168,6 +172,7 @@ class LossExperiment:
         self._cuts = PooledCuts()
         self._jump_allowed_at = -math.inf
         self._pause = FIRST_PAUSE
+        self._suspected_until = -math.inf
         self._proven_rate = math.inf
         self._interval_factor = 1.0
         self._validate_at = math.inf
@@ -270,15 +275,20 @@ class LossExperiment:
         """
         self._cuts.add(phase, now=now)
         if self._is_jump:
-            verdict = self._judge_jump(is_queue_low)
+            verdict = self._judge_jump(is_queue_low, now)
             self._apply_to_jump(verdict, now)
         else:
             verdict = self._judge_validation()
             self._apply_to_floor(verdict, is_queue_low, now)
+        if verdict in (Verdict.REJECTED, Verdict.EXCESS):
+            self._suspected_until = now + SUSPICION_TIME
         self.verdicts[verdict] += 1
         return verdict
 
-    def _judge_jump(self, is_queue_low: bool) -> Verdict:
+    def _is_suspected(self, now: float) -> bool:
+        return now < self._suspected_until
+
+    def _judge_jump(self, is_queue_low: bool, now: float) -> Verdict:
         """
         Is as much lost at the lower rate as before?
         """
@@ -291,7 +301,8 @@ class LossExperiment:
         is_doubtful = deviations > DOUBT_DEVIATIONS and self._is_shared(fall, before)
         if not is_queue_low or deviations >= UNDECIDED_DEVIATIONS:
             return Verdict.REJECTED
-        if cuts.sent < self._enough_packets or (is_doubtful and cuts.trials < TRIALS):
+        needs_trials = is_doubtful or self._is_suspected(now)
+        if cuts.sent < self._enough_packets or (needs_trials and cuts.trials < TRIALS):
             return Verdict.UNDECIDED
         if is_doubtful or deviations >= ACCEPT_DEVIATIONS:
             return Verdict.REJECTED
@@ -333,7 +344,9 @@ class LossExperiment:
         if verdict is Verdict.ACCEPTED:
             self._accept()
         elif verdict is Verdict.UNDECIDED:
-            model.rates.reset(max(capacity, UNDECIDED_DECREASE * self._rate_before))
+            # Whoever tests several times must not lose to those who test less.
+            share = 1.0 if self._is_suspected(now) else UNDECIDED_DECREASE
+            model.rates.reset(max(capacity, share * self._rate_before))
             self._jump_allowed_at = now + max(3 * model.step, 0.2)
         else:
             model.rates.reset(max(capacity, REJECTED_DECREASE * self._rate_before))
@@ -358,7 +371,7 @@ class LossExperiment:
             self._lower_floor()
             self._interval_factor = EXCESS_INTERVAL
         else:
-            if is_queue_low:
+            if is_queue_low and not self._is_suspected(now):
                 self._raise_floor()
             self._interval_factor = min(2.0, max(1.0, self._interval_factor * 1.5))
         self._proven_rate = self._model.rate

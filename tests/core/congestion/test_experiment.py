@@ -76,6 +76,26 @@ class JumpTests(SynchronousTestCase):
         self.assertIs(verdict, Verdict.REJECTED)
         self.assertEqual(model.floor.value, 0.0)
 
+    def test_where_congestion_was_found_erasure_needs_three_cuts(self) -> None:
+        """
+        Others may have overloaded the path during one; meanwhile the rate stays. Half a minute
+        later one is enough again.
+        """
+        for since, verdicts in (
+            (20.0, [Verdict.UNDECIDED, Verdict.UNDECIDED, Verdict.ACCEPTED]),
+            (31.0, [Verdict.ACCEPTED]),
+        ):
+            model = make_model()
+            experiment = judge_jump(model, sent=150, lost=0)
+            model.rates.reset(2e6)
+            for number, expected in enumerate(verdicts):
+                experiment.begin_jump(loss=0.3, packets=200)
+                cut = make_phase(State.CUT, sent=150, lost=45)
+                verdict = experiment.judge(cut, is_queue_low=True, now=5.0 + since + number)
+                self.assertIs(verdict, expected)
+                self.assertAlmostEqual(model.rate, 2e6)
+            self.assertAlmostEqual(model.floor.value, 0.3)
+
     def test_only_cuts_of_one_question_count_together(self) -> None:
         """
         What validations saw, whose floor was another, says nothing about a jump.
