@@ -163,6 +163,24 @@ class ValidationTests(SynchronousTestCase):
         self.assertIs(self.validate(model, lost=75), Verdict.CONFIRMED)
         self.assertAlmostEqual(model.floor.value, 0.46)
 
+    def test_where_congestion_was_found_no_floor_rises_so(self) -> None:
+        """
+        Half a minute long others may have overloaded the path, at the full rate and in the cut.
+        """
+        for since, floor in ((20.0, 0.3), (31.0, 0.46)):
+            model = make_model(loss=0.5)
+            experiment = LossExperiment(model, lambda: 0.5)
+            experiment.begin_validation()
+            cut = make_phase(State.CUT, sent=150, lost=5)
+            self.assertIs(experiment.judge(cut, is_queue_low=True, now=5.0), Verdict.EXCESS)
+            model.floor.prove(0.3, packets=800)
+            model.floor.note_baseline(make_phase(State.CRUISE, sent=200, lost=92))
+            experiment.begin_validation()
+            cut = make_phase(State.CUT, sent=150, lost=75)
+            verdict = experiment.judge(cut, is_queue_low=True, now=5.0 + since)
+            self.assertIs(verdict, Verdict.CONFIRMED)
+            self.assertAlmostEqual(model.floor.value, floor)
+
     def test_a_floor_that_fits_the_full_rate_stays(self) -> None:
         """
         What only the cut lost is somebody else's doing, or chance.
