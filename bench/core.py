@@ -34,9 +34,11 @@ from tests.support.modern import agree, make_session
 #: Bytes of a UDP payload in an Ethernet frame over IPv4.
 DATAGRAM_SIZE = 1472
 #: Virtual seconds between bursts; acknowledgements arrive so many bursts after what they are for:
-#: late enough for the path not to be a quick one, whose window would be in the way.
+#: late enough for the path not to be a quick one, whose window would be in the way, or at once,
+#: so that packets leave in fragments.
 INTERVAL = 300e-6
 LAG = 8
+QUICK_LAG = 1
 TARGET = Target(Protocol.TCP, "bulk.example", 1)
 BLOCK = bytes(range(256)) * 1024
 #: Packets of one timed round, and packets before the first.
@@ -100,9 +102,10 @@ class CoreBench:
 
     :param burst: packets between two looks at the clock.
     :param loss: share of the packets that vanish.
+    :param lag: bursts until the answers come.
     """
 
-    def __init__(self, *, burst: int, loss: float, seed: int = 1) -> None:
+    def __init__(self, *, burst: int, loss: float, lag: int = LAG, seed: int = 1) -> None:
         self._loss = loss
         self._dice = random.Random(seed)
         self._now = 1.0
@@ -115,7 +118,7 @@ class CoreBench:
         self._sender, self._receiver = sides
         self._to_server = Path("udp", ("192.0.2.1", 1))
         self._to_client = Path("udp", ("198.51.100.1", 1))
-        self._answers: deque[list[bytes]] = deque([[]] * LAG)
+        self._answers: deque[list[bytes]] = deque([[]] * lag)
         self._deadlines: dict[ModernSession, float | None] = {}
         self._rest = BLOCK
         self._encrypt = partial(AESGCM(bytes(16)).encrypt, bytes(12), associated_data=bytes(8))
@@ -207,11 +210,11 @@ class Result:
         return self.send / self.cipher, self.receive / self.cipher
 
 
-def measure(*, burst: int, loss: float, rounds: int) -> Result:
+def measure(*, burst: int, loss: float, lag: int, rounds: int) -> Result:
     """
     The least of some rounds: what else runs on the machine only adds.
     """
-    bench = CoreBench(burst=burst, loss=loss)
+    bench = CoreBench(burst=burst, loss=loss, lag=lag)
     best = Result(float("inf"), float("inf"), float("inf"))
     for _ in range(rounds):
         bench.run(ROUND)
@@ -221,18 +224,18 @@ def measure(*, burst: int, loss: float, rounds: int) -> Result:
     return best
 
 
-def show(cases: Sequence[tuple[int, float]], *, rounds: int) -> list[Result]:
+def show(cases: Sequence[tuple[int, float, int]], *, rounds: int) -> list[Result]:
     """
-    Print one line for each case of burst and loss.
+    Print one line for each case of burst, loss and lag.
     """
-    print("burst   loss   cipher   send + ack     receive + ack, us a packet (in cipher calls)")
+    print("burst   loss  RTT, ms  cipher   send + ack     receive + ack, us a datagram (in calls)")
     results = []
-    for burst, loss in cases:
-        result = measure(burst=burst, loss=loss, rounds=rounds)
+    for burst, loss, lag in cases:
+        result = measure(burst=burst, loss=loss, lag=lag, rounds=rounds)
         send, receive = result.ratios
         print(
-            f"{burst:5} {loss:6.0%} {result.cipher:8.2f} {result.send:7.2f} ({send:4.1f})"
-            f" {result.receive:9.2f} ({receive:4.1f})",
+            f"{burst:5} {loss:6.0%} {lag * INTERVAL * 1e3:8.1f} {result.cipher:8.2f}"
+            f" {result.send:7.2f} ({send:4.1f}) {result.receive:9.2f} ({receive:4.1f})",
             flush=True,
         )
         results.append(result)
@@ -264,11 +267,15 @@ def main() -> None:
         profile(lambda: bench.run(5 * ROUND))
         return
     if arguments.check:
-        (result,) = show([(USUAL_BURST, 0.0)], rounds=arguments.rounds)
-        if max(result.ratios) > RATIO_LIMIT:
+        results = show(
+            [(USUAL_BURST, 0.0, LAG), (USUAL_BURST, 0.0, QUICK_LAG)], rounds=arguments.rounds
+        )
+        if max(ratio for result in results for ratio in result.ratios) > RATIO_LIMIT:
             sys.exit(f"a packet costs more than {RATIO_LIMIT:.0f} calls of the cipher")
         return
-    cases = [(burst, 0.0) for burst in BURSTS] + [(USUAL_BURST, loss) for loss in LOSSES[1:]]
+    cases = [(burst, 0.0, LAG) for burst in BURSTS]
+    cases += [(USUAL_BURST, loss, LAG) for loss in LOSSES[1:]]
+    cases.append((USUAL_BURST, 0.0, QUICK_LAG))
     show(cases, rounds=arguments.rounds)
 
 

@@ -51,10 +51,11 @@ class Trace:
         :param size: bytes of the largest packet for now.
         """
 
-    def packets_sent(self, path: Path, packets: Sequence[bytes], *, first: int, now: float) -> None:
+    def packets_sent(self, path: Path, *, count: int, size: int, first: int, now: float) -> None:
         """
         transport:packet_sent.
 
+        :param count: packets, perhaps cut into more datagrams. :param size: bytes of all of them.
         :param first: number of the first packet; the others follow.
         """
 

@@ -215,12 +215,11 @@ class QlogTrace(Trace):
             self._known["size"] = size
             self._write("connectivity:mtu_updated", {"old": old, "new": size}, now=now)
 
-    def packets_sent(self, path: Path, packets: Sequence[bytes], *, first: int, now: float) -> None:
+    def packets_sent(self, path: Path, *, count: int, size: int, first: int, now: float) -> None:
         """
         See :class:`~resip.core.trace.Trace`.
         """
-        size = sum(map(len, packets))
-        self._write_packets("packet_sent", first, len(packets), size, now=now)
+        self._write_packets("packet_sent", first, count, size, now=now)
 
     def packets_received(
         self, path: Path, *, count: int, size: int, highest: int, now: float

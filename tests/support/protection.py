@@ -56,7 +56,7 @@ def reference_packet(suite: CipherSuite, number: int, plaintext: bytes, updates:
         secret = expand(secret, b"resip ku", 32)
     key = expand(secret, b"resip key", size)
     nonce = int.from_bytes(expand(secret, b"resip iv", 12)) ^ number
-    word = (updates & 1) << 31 | number & 0x7FFFFFFF
+    word = (updates & 1) << 31 | number & 0x3FFFFFFF
     header = SESSION_ID.to_bytes(4) + word.to_bytes(4)
     aead = AESGCM(key) if suite is AES_GCM else ChaCha20Poly1305(key)
     body = aead.encrypt(nonce.to_bytes(12), plaintext, header)

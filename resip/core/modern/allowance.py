@@ -26,7 +26,8 @@ LEAST_BURST_TIME = 0.001
 QUICK_RTT = 0.002
 QUICK_RATE = 25e6
 QUICK_TIME = 0.01
-QUICK_WINDOW = 768 * 1024
+QUICK_TURNS = 3
+QUICK_WINDOW = 1536 * 1024
 #: Busy channels wait there until this share of the window is free: else they would send a packet
 #: for each that arrived, which would be answered one by one, for ever.
 QUICK_SHARE = 0.25
@@ -40,6 +41,7 @@ class SendAllowance:
     Asked once in each turn, and told what was sent.
 
     :ivar is_reliable: the carrier repeats what is lost.
+    :ivar is_quick: nothing is paced, since answers come at once and the network is fast.
     :ivar is_short: busy channels had better wait until more may be sent.
     """
 
@@ -50,6 +52,7 @@ class SendAllowance:
         "_pacer",
         "_recovery",
         "_window",
+        "is_quick",
         "is_reliable",
         "is_short",
     )
@@ -62,6 +65,7 @@ class SendAllowance:
         self._window = 0
         self._is_paced = True
         self.is_reliable = False
+        self.is_quick = False
         self.is_short = False
 
     def get(self, *, datagram_size: int, most: int, now: float) -> int:
@@ -71,7 +75,7 @@ class SendAllowance:
         :param datagram_size: bytes of a full packet.
         :param most: bytes of a whole turn; a carrier that is left to itself bounds them.
         """
-        self.is_short = False
+        self.is_quick = self.is_short = False
         if self._recovery.is_outage:
             return 0
         self._window = self._controller.congestion_window
@@ -81,7 +85,9 @@ class SendAllowance:
             return most
         if rate >= QUICK_RATE and self._recovery.rtt.minimum < QUICK_RTT:
             self._is_paced = False
-            self._window = min(self._window, QUICK_WINDOW, int(rate * QUICK_TIME))
+            self.is_quick = True
+            limit = min(QUICK_TURNS * most, QUICK_WINDOW, int(rate * QUICK_TIME))
+            self._window = min(self._window, limit)
             room = self._window - self._recovery.in_flight.bytes
             self.is_short = room < QUICK_SHARE * self._window
             return room

@@ -210,7 +210,7 @@ class Connection:
         if self._meter is not None and report.acked:
             has_more, rtt = self.outbound.has_more, self.recovery.rtt.minimum
             self._meter.on_acked(report.acked, has_more=has_more, rtt=rtt, now=now)
-        self._sizing.on_ack(report)
+        self._sizing.on_ack(report, now=now)
         self.trace.metrics_updated(partial(readings, self.recovery, self._controller), now=now)
 
     def on_challenge(self, data: bytes, path: Path) -> None:
@@ -252,8 +252,9 @@ class Connection:
         packets = self.outbound.packets_to_send(now=now)
         if not packets:
             return []
-        self.trace.packets_sent(state.path, packets, first=first, now=now)
-        state.on_sent(sum(map(len, packets)), number=first, count=len(packets))
+        count, size = self.recovery.next_number - first, sum(map(len, packets))
+        self.trace.packets_sent(state.path, count=count, size=size, first=first, now=now)
+        state.on_sent(size, number=first, count=count)
         if self._watch is not None:
             self._watch.on_sent(is_answer_owed=self.recovery.in_flight.packets > 0, now=now)
         early = self._side.early_acks(now=now) if has_acks else []

@@ -41,6 +41,9 @@ QUANTUM = 16
 #: Bytes that channels which were quiet may send beyond window and pacing, so that a keystroke
 #: does not wait for a bulk transfer; paid back by the bulk.
 URGENT_EXCESS = 4 * BASE_DATAGRAM_SIZE
+#: Share of lost packets below which a path loses nothing: one loss counts as more than that
+#: until some 500 others arrived. A packet in fragments is lost with any of them.
+LOSSLESS = 1 / 2000
 
 
 class Outbound:
@@ -49,6 +52,7 @@ class Outbound:
 
     :ivar peer_id: the id that the peer chose, which its packets carry.
     :ivar datagram_size: bytes of the largest packet for now.
+    :ivar largest_datagram: bytes; larger packets leave in fragments. ``None`` when none does.
     :ivar session_credit: what the peer takes of all channels together.
     :ivar burst: what leaves in one call.
     :ivar pacing_time: when the pacer lets the next burst go, ``None`` when it is not in the way.
@@ -71,6 +75,7 @@ class Outbound:
         "_urgent",
         "burst",
         "datagram_size",
+        "largest_datagram",
         "pacing_time",
         "peer_id",
         "session_credit",
@@ -105,6 +110,7 @@ class Outbound:
         self._tails = Tails()
         self.peer_id = peer_id
         self.datagram_size = BASE_DATAGRAM_SIZE
+        self.largest_datagram: int | None = None
         self.session_credit = session_credit
         self.pacing_time: float | None = None
         self.small = SmallPackets(
@@ -124,6 +130,15 @@ class Outbound:
         Whether the carrier repeats what is lost.
         """
         return self._allowance.is_reliable
+
+    @property
+    def may_fragment(self) -> bool:
+        """
+        Whether packets may be larger than the path's: it loses nothing, and is faster than we are.
+        """
+        recovery = self._recovery
+        is_calm = recovery.loss.rate < LOSSLESS and not recovery.pto_count
+        return self._allowance.is_quick and is_calm
 
     @property
     def has_more(self) -> bool:
@@ -223,7 +238,8 @@ class Outbound:
         self._note_limits(budget, now=now)
         if not self.burst.plaintexts:
             return []
-        return self._sealer.seal(self.peer_id, self.burst.plaintexts, first)
+        plaintexts, largest = self.burst.plaintexts, self.largest_datagram
+        return self._sealer.seal(self.peer_id, plaintexts, first, largest=largest)
 
     def _queue_ending(self) -> None:
         # An END that was lost falls due again without telling anybody.

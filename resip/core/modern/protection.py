@@ -21,6 +21,7 @@ from struct import Struct
 from cryptography.exceptions import InvalidTag
 
 from resip.core.errors import LimitError
+from resip.core.modern import fragments
 from resip.core.modern.packet_keys import CipherSuite, HeaderMask, PacketKeys
 from resip.core.modern.pieces import LEAST_VIEW_SIZE
 from resip.core.modern.replay import ReplayWindow
@@ -37,9 +38,9 @@ KEY_UPDATE_AT = 1 << 22
 #: Packets that may be sealed under one key, RFC 9001 section 6.6 (M-15).
 MAX_PACKETS_PER_KEY = 1 << 23
 
-_PHASE_BIT = 1 << 31
-_NUMBER_MASK = _PHASE_BIT - 1
-_NUMBER_SPAN = 1 << 31
+#: Low bits of the number that a packet carries (M-11).
+NUMBER_BITS = 30
+_NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 _HEADER = Struct("!II")
 
@@ -61,19 +62,20 @@ class DropTrigger(StrEnum):
     KEY_UNAVAILABLE = "key_unavailable"
 
 
-def decode_number(low: int, next_number: int) -> int:
+def decode_number(low: int, next_number: int, *, bits: int = NUMBER_BITS) -> int:
     """
-    The packet number closest to ``next_number`` whose low 31 bits are ``low`` (M-11).
+    The packet number closest to ``next_number`` whose low ``bits`` are ``low`` (M-11).
 
     :param next_number: one more than the highest number that was authenticated.
 
     Source: RFC 9000 appendix A.3.
     """
-    number = (next_number & ~_NUMBER_MASK) | low
-    if number <= next_number - _NUMBER_SPAN // 2:
-        return number + _NUMBER_SPAN
-    if number > next_number + _NUMBER_SPAN // 2 and number >= _NUMBER_SPAN:
-        return number - _NUMBER_SPAN
+    span = 1 << bits
+    number = next_number - next_number % span + low
+    if number <= next_number - span // 2:
+        return number + span
+    if number > next_number + span // 2 and number >= span:
+        return number - span
     return number
 
 
@@ -126,13 +128,21 @@ class Sealer:
         """
         return self._is_acked and self.room <= MAX_PACKETS_PER_KEY - KEY_UPDATE_AT
 
-    def seal(self, session_id: int, plaintexts: Sequence[bytes], first_number: int) -> list[bytes]:
+    def seal(
+        self,
+        session_id: int,
+        plaintexts: Sequence[bytes],
+        first_number: int,
+        *,
+        largest: int | None = None,
+    ) -> list[bytes]:
         """
         Whole packets with consecutive numbers.
 
         :param session_id: the id that the peer chose, a u32.
         :param plaintexts: the frames of each packet, at least one byte.
         :param first_number: of the first packet, at least :attr:`next_number`.
+        :param largest: bytes of a datagram; larger packets are cut. ``None`` cuts nothing.
         :raises ValueError: when a number was used before, or a plaintext is empty.
         :raises LimitError: when the key has no room for so many; update it first.
         """
@@ -146,10 +156,13 @@ class Sealer:
             encrypt((iv ^ number).to_bytes(12), plaintext, pack(session_id, word))
             for number, word, plaintext in zip(numbers, words, plaintexts, strict=True)
         ]
-        masks = self._mask.masks([body[-TAG_SIZE:] for body in bodies])
+        contents: Sequence[bytes] = bodies
+        if largest is not None:
+            words, contents = fragments.cut(words, bodies, largest - HEADER_SIZE)
+        masks = self._mask.masks([content[-TAG_SIZE:] for content in contents])
         return [
-            pack(session_id, word ^ mask) + body
-            for word, (mask,), body in zip(words, masks, bodies, strict=True)
+            pack(session_id, word ^ mask) + content
+            for word, (mask,), content in zip(words, masks, contents, strict=True)
         ]
 
     def on_acked(self, number: int) -> None:
@@ -213,9 +226,10 @@ class Opener:
     """
     Opens the packets of one direction, each number once.
 
-    Nothing changes before a packet's tag was verified (M-12). Whether its number came before
-    is asked after that too, so that the time taken tells a forger nothing about numbers
-    (RFC 9001 section 9.5). A bad packet costs only itself.
+    Nothing changes before a packet's tag was verified (M-12), but for fragments that are kept until
+    the others of their packet come. Whether its number came before is asked after that too, so that
+    the time taken tells a forger nothing about numbers (RFC 9001 section 9.5). A bad packet costs
+    only itself.
 
     :param secret: the direction's secret from the handshake, 32 bytes.
     :param drops: where dropped packets are counted by trigger; all sessions may share one.
@@ -224,6 +238,7 @@ class Opener:
     """
 
     __slots__ = (
+        "_fragments",
         "_generation_first",
         "_keys",
         "_mask",
@@ -241,6 +256,7 @@ class Opener:
         self._mask = HeaderMask(suite, secret)
         self._previous_keys: PacketKeys | None = None
         self._next_keys: PacketKeys | None = None
+        self._fragments: fragments.FragmentStore | None = None
         self._generation_first = 0
         self.generation = 0
         self.window = ReplayWindow()
@@ -248,22 +264,25 @@ class Opener:
 
     def open(self, packets: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
         """
-        Number and plaintext of each packet, ``None`` for those that were dropped.
+        Number and plaintext of each packet, ``None`` for those that were dropped. A packet in
+        fragments stands in the place of the last one that arrived, ``None`` in that of the others.
         """
         if packets and min(map(len, packets)) < MIN_PACKET_SIZE:
             return self._open_around_short_ones(packets)
         masks = self._mask.masks([packet[-TAG_SIZE:] for packet in packets])
-        heads = _HEADER.iter_unpack(b"".join([packet[:HEADER_SIZE] for packet in packets]))
+        heads = list(_HEADER.iter_unpack(b"".join([packet[:HEADER_SIZE] for packet in packets])))
+        words = [masked ^ mask for (_, masked), (mask,) in zip(heads, masks, strict=True)]
+        if words and (words[0] | words[-1]) & fragments.FRAGMENT_BIT:
+            return self._open_fragments(packets, words)
         opened: list[tuple[int, bytes] | None] = []
         first, number, expected = self._expect()
         aead, iv = self._keys.contexts()
         decrypt, pack = aead.decrypt, _HEADER.pack
-        for packet, (session_id, masked), (mask,) in zip(packets, heads, masks, strict=True):
-            word = masked ^ mask
-            header = pack(session_id, word)
+        for packet, (session_id, _), word in zip(packets, heads, words, strict=True):
             if word == expected:  # the packet whose turn it is, as in a burst without loss
                 is_large = len(packet) >= LEAST_VIEW_SIZE
                 body = (memoryview(packet) if is_large else packet)[HEADER_SIZE:]
+                header = pack(session_id, word)
                 try:
                     plaintext = decrypt((iv ^ number).to_bytes(12), body, header)
                 except InvalidTag:
@@ -275,7 +294,7 @@ class Opener:
                     continue
             if first < number:
                 self.window.accept_run(first, number)
-            opened.append(self._open_one(packet, header, word))
+            opened.append(self._open_one(packet, word))
             first, number, expected = self._expect()
             aead, iv = self._keys.contexts()
             decrypt = aead.decrypt
@@ -302,7 +321,7 @@ class Opener:
         """
         self._mask.park()
         self._keys.park()
-        self._next_keys = None
+        self._fragments = self._next_keys = None
         if self._previous_keys is not None:
             self._previous_keys.park()
 
@@ -318,14 +337,51 @@ class Opener:
             for packet in packets
         ]
 
-    def _open_one(self, packet: bytes, header: bytes, word: int) -> tuple[int, bytes] | None:
-        number = decode_number(word & _NUMBER_MASK, self.window.next_number)
-        keys = self._keys_for(word >> 31, number)
+    def _open_fragments(
+        self, packets: Sequence[bytes], words: Sequence[int]
+    ) -> list[tuple[int, bytes] | None]:
+        """
+        Open a batch with fragments in it: most come in order, and all of a packet at once.
+        """
+        opened: list[tuple[int, bytes] | None] = []
+        at = 0
+        while at < len(packets):
+            is_fragment = fragments.is_fragment(words[at], len(packets[at]))
+            count = fragments.count_train(words, at) if is_fragment else 0
+            if count:
+                body = b"".join([packet[HEADER_SIZE:] for packet in packets[at : at + count]])
+                opened += [None] * (count - 1)
+                opened.append(self._open_joined(packets[at], words[at], body))
+            else:
+                opened.append(self._open_one(packets[at], words[at]))
+            at += count or 1
+        return opened
+
+    def _open_one(self, packet: bytes, word: int) -> tuple[int, bytes] | None:
+        body = packet[HEADER_SIZE:]
+        if not fragments.is_fragment(word, len(packet)):
+            number = decode_number(word & _NUMBER_MASK, self.window.next_number)
+            return self._open_body(packet, word >> 31, number, body)
+        if self._fragments is None:
+            self._fragments = fragments.FragmentStore()
+        joined = self._fragments.add(word, body)
+        return None if joined is None else self._open_joined(packet, word, joined)
+
+    def _open_joined(self, packet: bytes, word: int, body: bytes) -> tuple[int, bytes] | None:
+        low, following = fragments.read_number(word), self.window.next_number
+        number = decode_number(low, following, bits=fragments.NUMBER_BITS)
+        return self._open_body(packet, word >> 31, number, body)
+
+    def _open_body(
+        self, packet: bytes, phase: int, number: int, body: bytes
+    ) -> tuple[int, bytes] | None:
+        keys = self._keys_for(phase, number)
         if keys is None:
             return self._dropped(DropTrigger.KEY_UNAVAILABLE)
         aead, iv = keys.contexts()
+        header = packet[:4] + (phase << 31 | number & _NUMBER_MASK).to_bytes(4)
         try:
-            plaintext = aead.decrypt((iv ^ number).to_bytes(12), packet[HEADER_SIZE:], header)
+            plaintext = aead.decrypt((iv ^ number).to_bytes(12), body, header)
         except InvalidTag:
             return self._dropped(DropTrigger.UNDECRYPTABLE)
         if not self.window.accept(number):

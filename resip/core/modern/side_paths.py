@@ -120,7 +120,7 @@ class SidePaths:
             return
         number = self._recovery.next_number
         packet = self._outbound.seal_alone(frame, peer_id=self._peer_ids.id_for(path), now=now)
-        self._trace.packets_sent(path, [packet], first=number, now=now)
+        self._trace.packets_sent(path, count=1, size=len(packet), first=number, now=now)
         if state is not None:
             state.on_sent(size, number=number)
         batches.append((path, [packet]))

@@ -16,6 +16,7 @@ from resip.core.modern.allowance import (
     QUICK_RTT,
     QUICK_SHARE,
     QUICK_TIME,
+    QUICK_TURNS,
     QUICK_WINDOW,
     UNPACED_RATE,
     SendAllowance,
@@ -24,6 +25,7 @@ from resip.core.modern.recovery import LossRecovery
 
 SIZE = 1472
 MOST = 128 * SIZE
+WINDOW = QUICK_TURNS * MOST
 
 
 class ScriptedController(ErasureAwareController):
@@ -133,7 +135,7 @@ class AllowanceTests(SynchronousTestCase):
         """
         self.recovery.rtt.update(QUICK_RTT / 2, now=self.now, ack_delay=0.0)
         slow = int(QUICK_RATE * QUICK_TIME)
-        for rate, window in ((QUICK_RATE, slow), (1e8, QUICK_WINDOW), (1e9, QUICK_WINDOW)):
+        for rate, window in ((QUICK_RATE, min(slow, WINDOW)), (1e8, WINDOW), (1e9, WINDOW)):
             self.controller.rate = rate
             for _ in range(10):
                 self.assertEqual(self.get(), window)
@@ -143,7 +145,7 @@ class AllowanceTests(SynchronousTestCase):
         self.assertEqual(self.get(), SIZE)
         self.controller.rate, self.controller.window = QUICK_RATE / 2, 1 << 30
         self.now += 1
-        self.assertLess(self.get(), QUICK_WINDOW / 2)
+        self.assertLess(self.get(), WINDOW / 2)
         ready = self.allowance.ready_at(now=self.now)
         assert ready is not None
         self.assertLess(ready - self.now, 0.01)
@@ -154,11 +156,22 @@ class AllowanceTests(SynchronousTestCase):
         """
         self.recovery.rtt.update(QUICK_RTT / 2, now=self.now, ack_delay=0.0)
         self.controller.rate = 1e8
-        part = int(QUICK_SHARE * QUICK_WINDOW)
+        part = int(QUICK_SHARE * WINDOW)
         for free, is_short in ((SIZE, True), (part - 1, True), (part, False)):
-            self.recovery.in_flight.bytes = QUICK_WINDOW - free
+            self.recovery.in_flight.bytes = WINDOW - free
             self.get()
             self.assertIs(self.allowance.is_short, is_short)
+
+    def test_turns_of_any_size(self) -> None:
+        """
+        The window holds three turns, but it is bounded.
+        """
+        self.recovery.rtt.update(QUICK_RTT / 2, now=self.now, ack_delay=0.0)
+        self.controller.rate = 1e9
+        for most, window in ((100_000, 300_000), (10_000_000, QUICK_WINDOW)):
+            allowed = self.allowance.get(datagram_size=SIZE, most=most, now=self.now)
+            self.assertEqual(allowed, window)
+            self.assertTrue(self.allowance.is_quick)
 
     def test_fast_paths_that_are_long_are_paced(self) -> None:
         """
@@ -166,7 +179,7 @@ class AllowanceTests(SynchronousTestCase):
         """
         self.recovery.rtt.update(2 * QUICK_RTT, now=self.now, ack_delay=0.0)
         self.controller.rate = QUICK_RATE
-        self.assertLess(self.get(), QUICK_WINDOW / 2)
+        self.assertLess(self.get(), WINDOW / 2)
         self.assertIsNotNone(self.allowance.ready_at(now=self.now))
 
     def test_reliable_carriers(self) -> None:

@@ -102,37 +102,37 @@ class NumberTests(SynchronousTestCase):
         """
         The closest number wins, below or above what is expected (M-11).
         """
-        span = 1 << 31
+        span = 1 << 30
         self.assertEqual(decode_number(5, 0), 5)
         self.assertEqual(decode_number(5, span), span + 5)
         self.assertEqual(decode_number(span - 1, span + 3), span - 1)
         self.assertEqual(decode_number(2, span - 1), span + 2)
         self.assertEqual(decode_number(span - 1, 0), span - 1)
 
-    @given(st.integers(0, 2**62), st.integers(-(2**30) + 1, 2**30 - 1))
+    @given(st.integers(0, 2**62), st.integers(-(2**29) + 1, 2**29 - 1))
     def test_any_number_near_the_expected_one(self, expected: int, distance: int) -> None:
         """
-        The low 31 bits suffice within 2^30 of the expected number (M-11).
+        The low 30 bits suffice within 2^29 of the expected number (M-11).
         """
         number = max(0, expected + distance)
-        self.assertEqual(decode_number(number & 0x7FFFFFFF, expected), number)
+        self.assertEqual(decode_number(number & 0x3FFFFFFF, expected), number)
 
     def test_beyond_the_low_bits(self) -> None:
         """
-        Numbers go on past 2^31, where the low bits begin anew, in order and out of it (M-11).
+        Numbers go on past 2^30, where the low bits begin anew, in order and out of it (M-11).
         """
         sealer, opener = pair()
-        for end in range(MAX_PACKETS_PER_KEY, 1 << 31, MAX_PACKETS_PER_KEY):
+        for end in range(MAX_PACKETS_PER_KEY, 1 << 30, MAX_PACKETS_PER_KEY):
             opener.open(sealer.seal(SESSION_ID, [b"x"], end - 1))
             sealer.on_acked(end - 1)
             sealer.start_key_update()
-        first = (1 << 31) - 3
+        first = (1 << 30) - 3
         opener.open(sealer.seal(SESSION_ID, [b"x"], first - 1))
         sealer.on_acked(first - 1)
         sealer.start_key_update()  # so that the phase is 0 when the numbers carry into its bit
         packets = seal(sealer, 10)
         self.assertEqual(
-            packets[4], reference_packet(AES_GCM, first + 4, b"plaintext %d" % (first + 4), 256)
+            packets[4], reference_packet(AES_GCM, first + 4, b"plaintext %d" % (first + 4), 128)
         )
         self.assertEqual(opener.open(packets[:5]), opened(first, first + 5))
         self.assertEqual(opener.open(packets[:4:-1]), opened(first + 5, first + 10)[::-1])
@@ -191,11 +191,14 @@ class ParkTests(SynchronousTestCase):
         The two directions of a parked session take less than 1 KiB.
         """
         drops: dict[DropTrigger, int] = {}
-        parked = []
+        parked: list[tuple[Sealer, Opener]] = []
         tracemalloc.start()
         try:
-            before, _ = tracemalloc.get_traced_memory()
-            for n in range(100):
+            before = 0
+            for n in range(101):
+                if n == 1:  # the first leaves memory behind that the interpreter keeps for others
+                    before, _ = tracemalloc.get_traced_memory()
+                    parked.clear()
                 secret = n.to_bytes(32)
                 sealer, opener = Sealer(AES_GCM, secret), Opener(AES_GCM, secret, drops)
                 opener.open(seal(sealer, 1000))

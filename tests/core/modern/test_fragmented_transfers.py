@@ -1,0 +1,172 @@
+"""
+Sessions that send packets in fragments (docs/protocol.md, section 2.7), and those that do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench.conditions import start_bulk
+from resip.core.modern.fragments import CALM_PAUSES, FIRST_PAUSE, LONGEST_PAUSE, FragmentTrial
+from resip.core.trace import Trace
+from resip.core.types import Path
+from resip.lab.link import LinkConditions, LinkModel
+from tests.support.modern import make_modern_pair
+from tests.support.pair import run_until_true
+
+#: Two hosts on one switch.
+LAN = LinkConditions(rate=400e6, delay=0.0002, queue_limit=2000, mtu=1500)
+SIZE = 10_000_000
+#: A datagram that fits into the LAN's packets.
+LARGEST = 1472
+#: Packets of more bytes are neither that nor a probe.
+LARGE = 10_000
+
+
+class Sizes(Trace):
+    """
+    Remembers how large packets were.
+
+    :ivar large: bytes sent in bursts of large packets. :ivar total: bytes sent.
+    """
+
+    def __init__(self) -> None:
+        self.large = self.total = 0
+
+    def packets_sent(self, path: Path, *, count: int, size: int, first: int, now: float) -> None:
+        """
+        See :class:`~resip.core.trace.Trace`.
+        """
+        self.total += size
+        if size > count * LARGE:
+            self.large += size
+
+    @property
+    def share(self) -> float:
+        """
+        Of what was sent, how much went in fragments.
+        """
+        return self.large / self.total
+
+
+class CountingLink(LinkModel):
+    """
+    A link that counts the datagrams that are too large for it.
+    """
+
+    too_large = 0
+
+    def transmit(self, packet: bytes, *, now: float) -> list[tuple[float, bytes]]:
+        """
+        See :class:`~resip.lab.link.LinkModel`.
+        """
+        self.too_large += len(packet) > LARGEST
+        return super().transmit(packet, now=now)
+
+
+class FragmentedTransferTests(SynchronousTestCase):
+    """
+    One transfer of 10 MB, every byte compared.
+    """
+
+    def transfer(self, line: LinkConditions, *, limit: float = 10.0, is_up: bool = False) -> Sizes:
+        """
+        Run it to its end, within ``limit`` seconds.
+        """
+        sizes = Sizes()
+        traces = (sizes, Trace()) if is_up else (Trace(), sizes)
+        pair = make_modern_pair(line, seed=5, keeps_events=False, traces=traces)
+        receiver = start_bulk(pair, is_up=is_up, size=SIZE)
+        run_until_true(pair, lambda: receiver.is_finished, limit=limit)
+        return sizes
+
+    def test_a_quick_network(self) -> None:
+        """
+        Where answers come at once and nothing is lost, most goes in fragments, either way.
+        """
+        for is_up in (True, False):
+            self.assertGreater(self.transfer(LAN, limit=2.0, is_up=is_up).share, 0.8)
+
+    def test_other_networks(self) -> None:
+        """
+        With a round trip of 5 ms nothing is fragmented; at 100 Mbit/s hardly anything, while
+        start-up takes the line for a faster one.
+        """
+        self.assertEqual(self.transfer(replace(LAN, delay=0.0025)).large, 0)
+        self.assertLess(self.transfer(replace(LAN, rate=100e6)).share, 0.1)
+
+    def test_loss(self) -> None:
+        """
+        Where one packet in 1,000 is lost, hardly anything is.
+        """
+        self.assertLess(self.transfer(replace(LAN, loss=0.001)).share, 0.1)
+
+    def test_a_short_queue(self) -> None:
+        """
+        A queue that is shorter than the bursts ends it as well, and the transfer is no slower.
+        """
+        self.assertLess(self.transfer(replace(LAN, queue_limit=100), limit=1.0).share, 0.1)
+
+    def test_no_datagram_is_larger_than_the_path_takes(self) -> None:
+        """
+        Fragments have the size that was found for packets; only a few probes are larger.
+        """
+        link = CountingLink(LAN, 5)
+        pair = make_modern_pair(LAN, down=link, seed=5, keeps_events=False)
+        receiver = start_bulk(pair, is_up=False, size=SIZE)
+        run_until_true(pair, lambda: receiver.is_finished, limit=2.0)
+        self.assertLess(link.too_large, 10)
+
+    def test_the_path_takes_less_from_now_on(self) -> None:
+        """
+        Large datagrams begin to vanish in the middle: fragments end, and the transfer goes on.
+        """
+        pair = make_modern_pair(LAN, seed=5, keeps_events=False)
+        receiver = start_bulk(pair, is_up=False, size=2 * SIZE)
+        pair.run_for(0.2)
+        pair.down.conditions = replace(LAN, mtu=1300)
+        run_until_true(pair, lambda: receiver.is_finished, limit=3.0)
+
+
+class TrialTests(SynchronousTestCase):
+    """
+    When fragments are tried again.
+    """
+
+    def test_pauses_grow(self) -> None:
+        """
+        Each loss soon after a pause doubles it, up to a minute.
+        """
+        trial, now, pauses = FragmentTrial(), 100.0, []
+        for _ in range(8):
+            self.assertTrue(trial.is_on(now=now))
+            trial.on_lost(now=now)
+            began = now
+            while not trial.is_on(now=now):
+                now += 0.25
+            pauses.append(now - began)
+            now += 1
+        self.assertEqual(pauses, [1, 2, 4, 8, 16, 32, 60, 60])
+        self.assertEqual((pauses[0], pauses[-1]), (FIRST_PAUSE, LONGEST_PAUSE))
+
+    def test_losses_in_a_pause_do_not_count(self) -> None:
+        """
+        What is lost with the first packet left before.
+        """
+        trial = FragmentTrial()
+        for now in (10.0, 10.1, 10.9):
+            trial.on_lost(now=now)
+        self.assertTrue(trial.is_on(now=11.0))
+
+    def test_calm(self) -> None:
+        """
+        After ten pauses without a loss it begins anew.
+        """
+        trial = FragmentTrial()
+        trial.on_lost(now=10.0)
+        trial.on_lost(now=11.0)
+        later = 13.0 + CALM_PAUSES * 2.0
+        trial.on_lost(now=later)
+        self.assertTrue(trial.is_on(now=later + FIRST_PAUSE))
