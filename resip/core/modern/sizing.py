@@ -57,7 +57,8 @@ class PacketSizing:
         self._trace = trace
         self._introduction = Introduction(is_over=not is_client)
         self._is_introduction_due = is_client
-        self._fragments = FragmentTrial()
+        # Most sessions never need one.
+        self._fragments: FragmentTrial | None = None
         self.mtu = PathMtuSearch()
 
     @property
@@ -80,6 +81,7 @@ class PacketSizing:
         Packets were acknowledged or lost.
         """
         if any(run.size > self.mtu.size and not run.is_probe for run in report.lost):
+            self._fragments = self._fragments or FragmentTrial()
             self._fragments.on_lost(now=now)
         self.mtu.on_ack(report, probe_timeout=self._recovery.base_probe_timeout)
 
@@ -103,8 +105,7 @@ class PacketSizing:
         else:
             is_probing = self._pad(state, now=now)
             size = outbound.datagram_size = self._datagram_size
-            may_fragment = outbound.may_fragment and self._fragments.is_on(now=now)
-            if may_fragment and not is_probing and state.is_validated:
+            if self._may_fragment(now=now) and not is_probing and state.is_validated:
                 limit = self._fragment(size)
         self._is_introduction_due = False
         self._trace.size_chosen(size, now=now)
@@ -125,6 +126,10 @@ class PacketSizing:
         """
         is_silent = self._recovery.pto_count >= SILENT_TIMEOUTS
         return min(self.mtu.size, BASE_SIZE) if is_silent else self.mtu.size
+
+    def _may_fragment(self, *, now: float) -> bool:
+        is_on = self._fragments is None or self._fragments.is_on(now=now)
+        return is_on and self._outbound.may_fragment
 
     def _fragment(self, size: int) -> int:
         """
