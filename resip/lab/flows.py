@@ -54,8 +54,8 @@ SPURIOUS_MEMORY = 4
 
 _first = attrgetter("first")
 
-#: Largest number, seconds that it was held back, ranges from the largest down.
-Ack = tuple[int, float, tuple[tuple[int, int], ...]]
+#: Largest number, when it arrived, seconds that it was held back, ranges from the largest down.
+Ack = tuple[int, float, float, tuple[tuple[int, int], ...]]
 
 
 def take_range(runs: list[SentRun], first: int, last: int) -> list[SentRun]:
@@ -148,7 +148,8 @@ class FlowReceiver:
         assert largest is not None
         ranges = tuple(reversed(self._received))[:MAX_ACK_RANGES]
         self._acks += 1
-        self._send_ack((largest, self._simulator.now - self._largest_time, ranges))
+        arrived = self._largest_time
+        self._send_ack((largest, arrived, self._simulator.now - arrived, ranges))
         if repeats:
             again = partial(self._repeat, self._acks, repeats)
             self._simulator.call_at(self._simulator.now + REPEAT_INTERVAL, again)
@@ -314,7 +315,7 @@ class Flow:
             self.stop()
 
     def _on_ack(self, ack: Ack) -> None:
-        largest, delay, ranges = ack
+        largest, arrived, delay, ranges = ack
         new_ranges = [each for each in ranges if each not in self._seen_ranges]
         acked: list[SentRun] = []
         for first, last in reversed(new_ranges):
@@ -337,7 +338,9 @@ class Flow:
         lost = self._detect_losses()
         self._loss_rate += 0.02 * ((1.0 if lost else 0.0) - self._loss_rate)
         self._probe_count = 0
-        report = AckReport(acked, lost, rtt, self._in_flight)
+        # One clock for both ends: controllers must not mind a constant.
+        transit = None if rtt is None else arrived - newest.time
+        report = AckReport(acked, lost, rtt, self._in_flight, transit)
         self.controller.on_ack(report, now=now)
         self._arm_probe()
         self._send()

@@ -107,7 +107,8 @@ class ErasureAwareController:
         Bytes that may be in flight.
         """
         model, state = self._model, self._cycle.state
-        size, product = model.datagram_size, model.rate * model.delay.minimum
+        size = model.datagram_size
+        product = model.rate * (model.delay.minimum + model.delay.way_back)
         if self._cycle.competition is not None:
             return int(self._cycle.competition.window(now=self._now))
         late = min(
@@ -175,7 +176,7 @@ class ErasureAwareController:
         packets = self._count_acked(report.acked)
         lost = self._count_lost(report.lost)
         if report.rtt is not None:
-            self._measure_delay(report.rtt, newest, now)
+            self._measure_delay(report.rtt, report.transit, newest, now)
         sample = self._sampler.on_ack(
             report.acked,
             floor=model.floor.value,
@@ -239,13 +240,14 @@ class ErasureAwareController:
         self._model.delay.excuse(now=now)
         self._cycle.resume(now=now)
 
-    def _measure_delay(self, rtt: float, newest: SentRun, now: float) -> None:
-        delay = self._model.delay
-        delay.update(rtt, now=now)
+    def _measure_delay(
+        self, rtt: float, transit: float | None, newest: SentRun, now: float
+    ) -> None:
+        queue_delay = self._model.delay.update(rtt, transit=transit, now=now)
         if isinstance(newest.snapshot, Snapshot):
             phase = newest.snapshot.phase
             phase.rtt_samples += 1
-            phase.queue_delay = min(phase.queue_delay, max(0.0, rtt - delay.minimum))
+            phase.queue_delay = min(phase.queue_delay, queue_delay)
 
     def _count_acked(self, acked: Sequence[SentRun]) -> int:
         """

@@ -22,12 +22,15 @@ class AckReport:
     :ivar rtt: round-trip sample, seconds, the peer's delay taken off; ``None`` when the largest
         number was not newly acknowledged.
     :ivar bytes_in_flight: afterwards.
+    :ivar transit: seconds that the largest took to the peer, plus a constant that nobody knows,
+        as two clocks tell; ``None`` without :attr:`rtt`.
     """
 
     acked: Sequence[SentRun]
     lost: Sequence[SentRun]
     rtt: float | None
     bytes_in_flight: int
+    transit: float | None = None
 
     @property
     def spurious_packets(self) -> int:

@@ -194,13 +194,19 @@ class Connection:
         return has_changed
 
     def on_ack(
-        self, largest_low32: int, delay: float, counts: tuple[int, ...], *, now: float
+        self,
+        largest_low32: int,
+        delay: float,
+        counts: tuple[int, ...],
+        arrived_at: float | None,
+        *,
+        now: float,
     ) -> None:
         """
         An ACK frame.
         """
         ranges = acknowledged_ranges(largest_low32, counts, next_number=self.recovery.next_number)
-        report = self.recovery.on_ack(ranges[0][1], delay, ranges, now=now)
+        report = self.recovery.on_ack(ranges[0][1], delay, ranges, arrived_at=arrived_at, now=now)
         self._keys.sealer.on_acked(ranges[0][1])
         if self._current is not None:
             self._current.on_acked(ranges)

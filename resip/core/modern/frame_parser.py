@@ -13,13 +13,14 @@ from typing import Protocol as Interface
 
 from resip.core.errors import ProtocolError, ResetCode
 from resip.core.modern.frames import (
-    ACK_DELAY_UNIT,
     ACK_LAYOUT,
+    ACK_TIME_UNIT,
     CLOSE_LAYOUT,
     CREDIT_LAYOUT,
     DATAGRAM_LAYOUT,
     END_LAYOUT,
     FLAG_COMPRESSED,
+    FLAG_TIME,
     MAX_ACK_PAIRS,
     NEW_ID_LAYOUT,
     OPEN_LAYOUT,
@@ -40,13 +41,16 @@ class FrameSink(Interface):
     Told of every frame of a packet, in order. May raise ProtocolError.
     """
 
-    def on_ack(self, largest_low32: int, delay: float, counts: tuple[int, ...]) -> None:
+    def on_ack(
+        self, largest_low32: int, delay: float, counts: tuple[int, ...], arrived_at: float | None
+    ) -> None:
         """
         ACK.
 
         :param delay: seconds for which the peer held it back.
         :param counts: numbers directly below the largest, then gap, length, gap, length...;
             see :func:`resip.core.modern.acks.acknowledged_ranges`.
+        :param arrived_at: seconds of the peer's clock, 0 to below ``CLOCK_RANGE`` (M-73), if told.
         """
 
     def on_open(self, channel_id: int, target: Target, is_compressed: bool) -> None:
@@ -172,12 +176,17 @@ def _fixed(layout: Struct, method: str) -> _Parser:
 
 def _parse_ack(data: bytes, at: int, sink: FrameSink) -> int:
     start = _need(data, at, ACK_LAYOUT.size)
-    _, largest, delay, pairs = ACK_LAYOUT.unpack_from(data, at)
+    _, largest, delay, flagged = ACK_LAYOUT.unpack_from(data, at)
+    pairs = flagged & ~FLAG_TIME
     if pairs > MAX_ACK_PAIRS:
         raise ProtocolError(f"an ACK frame has {pairs} pairs; {MAX_ACK_PAIRS} are allowed")
     end = _need(data, at, ACK_LAYOUT.size + 2 + 4 * pairs)
     counts = unpack_from(f">{1 + 2 * pairs}H", data, start)
-    sink.on_ack(largest, delay * ACK_DELAY_UNIT, counts)
+    arrived_at = None
+    if flagged & FLAG_TIME:
+        start, end = end, _need(data, at, end + 4 - at)
+        arrived_at = int.from_bytes(data[start:end]) * ACK_TIME_UNIT
+    sink.on_ack(largest, delay * ACK_TIME_UNIT, counts, arrived_at)
     return end
 
 

@@ -57,8 +57,12 @@ class CloseCode(IntEnum):
 
 #: Pairs of gap and length in one ACK frame (section 3.1).
 MAX_ACK_PAIRS = 64
-#: Seconds in one unit of the delay of an ACK frame.
-ACK_DELAY_UNIT = 16e-6
+#: Set in the number of those pairs when a time follows them (M-73).
+FLAG_TIME = 0x80
+#: Seconds in one unit of the times of an ACK frame.
+ACK_TIME_UNIT = 16e-6
+#: Seconds after which the clock in ACK frames begins again (M-73).
+CLOCK_RANGE = ACK_TIME_UNIT * 2**32
 #: The flag of an OPEN frame for a channel whose streams are compressed.
 FLAG_COMPRESSED = 0x01
 #: Bytes of the host of an OPEN frame, and of the reason of a CLOSE frame.

@@ -147,11 +147,13 @@ class Inbound:
 
     # A FrameSink: what is not the channels'.
 
-    def on_ack(self, largest_low32: int, delay: float, counts: tuple[int, ...]) -> None:
+    def on_ack(
+        self, largest_low32: int, delay: float, counts: tuple[int, ...], arrived_at: float | None
+    ) -> None:
         """
         ACK.
         """
-        self._connection.on_ack(largest_low32, delay, counts, now=self._now)
+        self._connection.on_ack(largest_low32, delay, counts, arrived_at, now=self._now)
 
     def on_path_challenge(self, data: bytes) -> None:
         """

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from resip.core.congestion.rate import AckReport, RateController
 from resip.core.errors import ProtocolError
+from resip.core.modern.frames import CLOCK_RANGE
 from resip.core.modern.in_flight import InFlight
 from resip.core.modern.loss import LossMeter, RecoveryStats, ReorderingWindow
 from resip.core.modern.path_memory import Measured
@@ -61,6 +62,7 @@ class LossRecovery:
         "_threshold",
         "_timeout",
         "_trace",
+        "_transit",
         "in_flight",
         "loss",
         "next_number",
@@ -91,6 +93,7 @@ class LossRecovery:
         self._settled_below = 0
         self._timeout = ProbeTimeout(is_driving=is_driving)
         self._peer_loss = 0.0
+        self._transit = 0.0
 
     @property
     def pto_count(self) -> int:
@@ -157,7 +160,13 @@ class LossRecovery:
             self._controller.on_sent(run, bytes_in_flight=self.in_flight.bytes, now=now)
 
     def on_ack(
-        self, largest: int, delay: float, ranges: Sequence[tuple[int, int]], *, now: float
+        self,
+        largest: int,
+        delay: float,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        arrived_at: float | None = None,
+        now: float,
     ) -> AckReport:
         """
         The peer acknowledged packets. Old and repeated acknowledgements change nothing.
@@ -166,6 +175,7 @@ class LossRecovery:
         :param delay: seconds that the peer says it held the acknowledgement back.
         :param ranges: (first, last), both included, highest first, not overlapping; the first
             one ends with ``largest``. Their parser sees to the order.
+        :param arrived_at: when ``largest`` did by the peer's clock (M-73), seconds.
         :return: what it brought; the controller was told the same if that was anything.
         :raises ProtocolError: for a number that was never sent, or ranges that make no sense
             (M-23). Nothing has changed then.
@@ -178,7 +188,9 @@ class LossRecovery:
         if late_lost and late_expired:
             acked.sort(key=lambda run: run.first)
         self._threshold.observe(acked[0], late_lost, self.rtt, path_start=self._path_start, now=now)
-        rtt = self._sample_rtt(acked[-1], largest, delay, now=now)
+        rtt, transit = self._sample_rtt(acked[-1], largest, delay, now=now), None
+        if rtt is not None and arrived_at is not None:
+            transit = self._get_transit(arrived_at, acked[-1].time)
         self._threshold.on_acked(acked[-1])
         for run in acked:
             run.report_acked()
@@ -189,7 +201,7 @@ class LossRecovery:
         lost += self._detect_losses(now=now)
         if acked[0].first < self._path_start:
             acked = [run for run in acked if run.first >= self._path_start]
-        report = AckReport(acked, lost, rtt, self.in_flight.bytes)
+        report = AckReport(acked, lost, rtt, self.in_flight.bytes, transit)
         if acked or lost:
             self._controller.on_ack(report, now=now)
         if not self.in_flight.packets:
@@ -304,6 +316,11 @@ class LossRecovery:
         delay = min(max(delay, 0.0), MAX_ACK_DELAY)
         self.rtt.update(sample, now=now, ack_delay=delay)
         return max(sample - delay, _ROUNDING)
+
+    def _get_transit(self, arrived_at: float, sent_at: float) -> float:
+        # The peer's clock wraps around. Its origin is any, but each transit follows the last.
+        self._transit += math.remainder(arrived_at - sent_at - self._transit, CLOCK_RANGE)
+        return self._transit
 
     def _count_acked(self, acked: Sequence[SentRun]) -> None:
         packets = spurious = 0

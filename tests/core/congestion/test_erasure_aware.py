@@ -7,6 +7,7 @@ The limits are measured values with 5 % allowance. Seeds are fixed; they stand i
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from statistics import geometric_mean
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,8 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.core.congestion.erasure_aware import ErasureAwareController
 from resip.core.congestion.rate import AckReport, RateController
 from resip.lab.competitors import BbrController, CubicController
-from resip.lab.link import LinkConditions
+from resip.lab.flows import DATAGRAM_SIZE, WIRE_SIZE, Flow
+from resip.lab.link import LinkConditions, LinkModel
 from resip.lab.shared_link import SharedLink
+from resip.lab.simulator import Simulator
 from tests.core.congestion.support import SIZE, make_run
 
 LINK = LinkConditions(rate=20e6, delay=0.05, queue_limit=170, keeps_order=False)
@@ -87,6 +90,32 @@ class InterfaceTests(SynchronousTestCase):
         self.assertEqual(controller.stats["state"], "startup")
         link.run(4.0)
         self.assertGreater(link.goodput(start=5.0), 17.0)
+
+
+class WayBackTests(SynchronousTestCase):
+    """
+    A queue in which only acknowledgements wait.
+    """
+
+    def test_an_upload_does_not_slow_a_download(self) -> None:
+        """
+        CUBIC keeps half a second of queue on the way back. The way there is filled all the same,
+        and nobody is taken for a competitor.
+        """
+        simulator = Simulator()
+        there, back = LinkModel(LINK, 1000), LinkModel(replace(LINK, rate=5e6, queue_limit=200), 1)
+        random = Random(2).random
+        ours = ErasureAwareController(datagram_size=DATAGRAM_SIZE, random=random, now=simulator.now)
+        download = Flow(simulator, there, back, ours)
+        upload = Flow(simulator, back, there, CubicController(now=simulator.now))
+        for flow in (download, upload):
+            flow.start()
+        simulator.run_until(simulator.now + 4.0)
+        before = download.receiver.delivered
+        simulator.run_until(simulator.now + 10.0)
+        rate = (download.receiver.delivered - before) * WIRE_SIZE * 8 / 10.0
+        self.assertGreater(rate, 17.5e6)
+        self.assertEqual(ours.stats["competitions"], 0)
 
 
 class LossTests(SynchronousTestCase):

@@ -12,7 +12,7 @@ from resip.core.errors import ProtocolError
 from resip.core.modern import acks
 from resip.core.modern.acks import AckState, ack_frame, acknowledged_ranges, repeats_for
 from resip.core.modern.frame_parser import parse_frames
-from resip.core.modern.frames import ACK_DELAY_UNIT, MAX_ACK_PAIRS
+from resip.core.modern.frames import ACK_TIME_UNIT, CLOCK_RANGE, MAX_ACK_PAIRS
 from resip.core.rangeset import RangeSet
 from tests.core.modern.test_frames import RecordingSink
 
@@ -23,8 +23,19 @@ def read(frame: bytes, *, next_number: int = 1 << 20) -> tuple[float, list[tuple
     """
     sink = RecordingSink()
     parse_frames(frame, sink)
-    [(_, largest, delay, counts)] = sink.calls
+    [(_, largest, delay, counts, _)] = sink.calls
     return delay, acknowledged_ranges(largest, counts, next_number=next_number)
+
+
+def read_clock(frame: bytes) -> float | None:
+    """
+    When the largest arrived by the clock of who wrote the frame, ``None`` when it does not say.
+    """
+    sink = RecordingSink()
+    parse_frames(frame, sink)
+    [(_, _, _, _, arrived_at)] = sink.calls
+    assert isinstance(arrived_at, float | None)
+    return arrived_at
 
 
 class Receiver:
@@ -164,7 +175,7 @@ class FrameTests(SynchronousTestCase):
         receiver.receive(7, now=1.0)
         [frame] = receiver.acks.take(now=1.008)
         delay, ranges = read(frame)
-        self.assertLess(abs(delay - 0.008), 2 * ACK_DELAY_UNIT)
+        self.assertLess(abs(delay - 0.008), 2 * ACK_TIME_UNIT)
         self.assertEqual(ranges, [(7, 7), (0, 3)])
 
     def test_old_numbers_are_dropped(self) -> None:
@@ -253,7 +264,7 @@ class FrameTests(SynchronousTestCase):
             receiver.receive(number)
         frames = receiver.acks.take(now=0.0)
         self.assertEqual(len(frames), acks.MAX_FRAMES)
-        self.assertLessEqual(max(map(len, frames)), 10 + 4 * MAX_ACK_PAIRS)
+        self.assertLessEqual(max(map(len, frames)), 14 + 4 * MAX_ACK_PAIRS)
 
     def test_counts_are_clipped(self) -> None:
         """
@@ -261,11 +272,40 @@ class FrameTests(SynchronousTestCase):
         """
         delay, ranges = read(ack_frame([(5, 200_000)], delay=60.0))
         self.assertEqual(ranges, [(200_000 - 65_535, 200_000)])
-        self.assertAlmostEqual(delay, 65_535 * ACK_DELAY_UNIT)
+        self.assertAlmostEqual(delay, 65_535 * ACK_TIME_UNIT)
         _, ranges = read(ack_frame([(200_000, 200_000), (5, 10)], delay=0.0))
         self.assertEqual(ranges, [(200_000, 200_000)])
-        _, ranges = read(ack_frame([(200_000, 200_000), (10, 199_990), (1, 5)], delay=0.0))
+        below = [(10, 199_990), (1, 5)]
+        _, ranges = read(ack_frame([(200_000, 200_000), *below], delay=0.0))
         self.assertEqual(ranges, [(200_000, 200_000), (199_990 - 65_534, 199_990)])
+
+    def test_the_clock(self) -> None:
+        """
+        M-73: when the largest arrived is said, however late and often, in 32 bits that wrap around.
+        """
+        receiver = Receiver()
+        receiver.receive(6, now=123.446)
+        receiver.receive(7, now=123.456)
+        receiver.receive(3, now=123.5)
+        for frames in (receiver.acks.take(now=123.6), receiver.acks.repeat(now=200.0)):
+            arrived_at = read_clock(frames[0])
+            assert arrived_at is not None
+            self.assertAlmostEqual(arrived_at, 123.456, delta=ACK_TIME_UNIT)
+        arrived_at = read_clock(ack_frame([(5, 5)], delay=0.0, arrived_at=5 * CLOCK_RANGE + 42.0))
+        assert arrived_at is not None
+        self.assertAlmostEqual(arrived_at, 42.0, delta=2 * ACK_TIME_UNIT)
+
+    def test_thin_traffic_is_told_no_times(self) -> None:
+        """
+        It fills no queue. As soon as packets follow each other closely, times are told.
+        """
+        receiver = Receiver()
+        for number, now, is_told in ((0, 1.0, False), (1, 1.1, False), (2, 1.11, True)):
+            receiver.receive(number, now=now)
+            [frame] = receiver.acks.take(now=now)
+            self.assertEqual(read_clock(frame) is not None, is_told)
+        receiver.receive(3, 9, now=5.0)
+        self.assertIsNotNone(read_clock(receiver.acks.take(now=5.0)[0]))
 
     @given(st.sets(st.integers(0, 400), min_size=1, max_size=60), st.integers(0, 2**40))
     def test_round_trip(self, members: set[int], base: int) -> None:

@@ -236,6 +236,7 @@ class ParseTests(SynchronousTestCase):
             "03 00000001 06 00 0050 01 c3",  # not ASCII
             "06 00000001 fe 0000000000000000",  # reset code
             "02 00000005 0001 41 0000" + "0000 0001" * 65,  # 65 pairs
+            "02 00000005 0001 80 0000 000000",  # half a time
         ):
             self.assertRaises(ProtocolError, parsed, bytes.fromhex(bad))
 

@@ -5,11 +5,13 @@ Tests of :mod:`resip.core.modern.recovery`: acknowledgements, losses, changes of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.congestion.rate import AckReport
 from resip.core.errors import ProtocolError
+from resip.core.modern.frames import CLOCK_RANGE
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.sent import SentRun
 from tests.core.modern.test_sent import RecordingControl, RecordingStream
@@ -127,11 +129,14 @@ class RecoveryTestCase(SynchronousTestCase):
         self.recovery.on_sent(run, now=self.now)
         return run
 
-    def ack(self, *ranges: tuple[int, int], delay: float = 0.0) -> AckReport:
+    def ack(
+        self, *ranges: tuple[int, int], delay: float = 0.0, arrived_at: float | None = None
+    ) -> AckReport:
         """
         An acknowledgement of ranges, highest first, arrives.
         """
-        return self.recovery.on_ack(ranges[0][1], delay, ranges, now=self.now)
+        largest = ranges[0][1]
+        return self.recovery.on_ack(largest, delay, ranges, arrived_at=arrived_at, now=self.now)
 
     def measure(self, count: int = 20) -> None:
         """
@@ -266,6 +271,22 @@ class RoundTripTests(RecoveryTestCase):
         self.now += RTT
         self.assertIsNone(self.ack((2, 2), (0, 0)).rtt)
         self.assertIsNone(self.ack((1, 1)).rtt)
+
+    def test_transits_follow_each_other(self) -> None:
+        """
+        M-73: what two clocks tell of the way there grows and shrinks with it, also when the
+        peer's begins again, and comes with a round trip only.
+        """
+        transits = []
+        for number in range(8):
+            run = self.send(2)
+            arrived_at = (self.now - START + 0.01 * number - 3 * RTT) % CLOCK_RANGE
+            self.now += RTT
+            transit = self.ack((run.first + 1, run.first + 1), arrived_at=arrived_at).transit
+            transits.append(transit or 0.0)
+            self.assertIsNone(self.ack((run.first, run.first + 1), arrived_at=0.0).transit)
+        for earlier, later in pairwise(transits):
+            self.assertAlmostEqual(later - earlier, 0.01, places=5)
 
     def test_a_round_trip_beyond_the_timeout_is_learnt(self) -> None:
         """
