@@ -5,6 +5,7 @@ back, and pay little for looking.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,12 +37,17 @@ class ThrottleTests(SynchronousTestCase):
         self.patch(trials, "TRIAL_INTERVAL", TRIAL_INTERVAL)
 
     def begin(
-        self, udp: LinkConditions, *, tcp: LinkConditions = LINE, is_download: bool = False
+        self,
+        udp: LinkConditions,
+        *,
+        tcp: LinkConditions = LINE,
+        is_download: bool = False,
+        seed: int = 1,
     ) -> None:
         """
         Start it.
         """
-        self.network = CarrierNetwork({"udp": udp, "tcp": tcp})
+        self.network = CarrierNetwork({"udp": udp, "tcp": tcp}, seed=seed)
         self.receiver = start_bulk(self.network, is_download=is_download)
 
     def change_udp(self, conditions: LinkConditions) -> None:
@@ -110,19 +116,27 @@ class ThrottleTests(SynchronousTestCase):
             self.network.run_for(1)
         self.assertEqual(self.used, ["udp", "tcp", "udp"])
 
-    def check_cost(self, *, is_download: bool) -> None:
+    def measure_cost(self, *, is_download: bool, seed: int) -> float:
         """
-        Compare the time around a trial with that before.
+        Compare the time around a trial with that before; returns the seconds lost by it.
         """
         rate = 4 * RATE
         line = replace(LINE, rate=rate, queue_limit=20)
-        self.begin(line, tcp=replace(line, rate=0.1 * rate), is_download=is_download)
+        slow = replace(line, rate=0.1 * rate)
+        self.begin(line, tcp=slow, is_download=is_download, seed=seed)
         self.network.run_for(5)
         before = self.rate_over(TRIAL_INTERVAL - 6)
         self.assertEqual((self.used, self.network.probed), (["udp"], []))
         after = self.rate_over(8)
         self.assertEqual(self.used, ["udp", "tcp", "udp"])
-        self.assertLess((1 - after / before) * 8, 0.02 * 60)
+        return (1 - after / before) * 8
+
+    def check_cost(self, *, is_download: bool) -> None:
+        """
+        Trials differ by a tenth of a second; three must keep the limit on average.
+        """
+        costs = [self.measure_cost(is_download=is_download, seed=seed) for seed in (1, 2, 3)]
+        self.assertLess(statistics.mean(costs), 0.02 * 60)
 
     def test_what_an_upload_pays(self) -> None:
         """
