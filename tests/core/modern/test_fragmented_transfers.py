@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.conditions import start_bulk
+from bench.conditions import session_of, start_bulk
 from resip.core.modern.fragments import CALM_PAUSES, FIRST_PAUSE, LONGEST_PAUSE, FragmentTrial
 from resip.core.trace import Trace
 from resip.core.types import Path
@@ -103,6 +103,12 @@ class FragmentedTransferTests(SynchronousTestCase):
         """
         self.assertLess(self.transfer(replace(LAN, loss=0.001)).share, 0.1)
 
+    def test_heavy_loss(self) -> None:
+        """
+        Where three in ten are lost, nothing is even tried: of a packet in fragments all would be.
+        """
+        self.assertEqual(self.transfer(replace(LAN, loss=0.3)).large, 0)
+
     def test_a_short_queue(self) -> None:
         """
         A queue that is shorter than the bursts ends it as well, and the transfer is no slower.
@@ -124,10 +130,24 @@ class FragmentedTransferTests(SynchronousTestCase):
         Large datagrams begin to vanish in the middle: fragments end, and the transfer goes on.
         """
         pair = make_modern_pair(LAN, seed=5, keeps_events=False)
-        receiver = start_bulk(pair, is_up=False, size=2 * SIZE)
-        pair.run_for(0.2)
+        receiver = start_bulk(pair, is_up=False, size=4 * SIZE)
+        pair.run_for(0.4)
         pair.down.conditions = replace(LAN, mtu=1300)
         run_until_true(pair, lambda: receiver.is_finished, limit=3.0)
+
+    def test_silence(self) -> None:
+        """
+        The second probe timeout in a row asks with what every path takes, even where so much is
+        lost that it says nothing of the size.
+        """
+        pair = make_modern_pair(replace(LAN, loss=0.3), seed=5, keeps_events=False)
+        start_bulk(pair, is_up=False)
+        pair.run_for(0.5)
+        connection = session_of(pair.server).connection
+        self.assertEqual(connection.outbound.datagram_size, LARGEST)
+        pair.down.conditions = replace(LAN, is_down=True)
+        run_until_true(pair, lambda: connection.recovery.pto_count == 2, limit=2.0)
+        self.assertEqual(connection.outbound.datagram_size, 1200)
 
 
 class TrialTests(SynchronousTestCase):
