@@ -26,8 +26,9 @@ SECONDS = 12.0
 HIGH_LOSS = 0.9
 HIGH_LOSS_WARM_UP = 10.0
 HIGH_LOSS_SECONDS = 30.0
-#: A round trip of 50 to 150 ms, in which packets overtake each other.
+#: A round trip of 50 to 150 ms, in which packets overtake each other; and of 100 to 300 ms.
 JITTERY = replace(LINK, rate=10e6, delay=0.025, jitter=0.05, loss=0.1)
+VERY_JITTERY = replace(JITTERY, delay=0.05, jitter=0.1)
 FAR = replace(LINK, rate=10e6, delay=0.3, queue_limit=600, loss=0.02)
 #: As far as :data:`LINK`, and as fast as many lines in homes are.
 FAST = replace(LINK, rate=100e6, queue_limit=850, loss=0.01)
@@ -76,6 +77,7 @@ def cases() -> Iterator[Case]:
             yield Case((reading,), partial(goodput, link, is_up, WARM_UP, SECONDS))
         for name, link, low, times in (
             ("10 Mbit/s, RTT 50 to 150 ms, 10 %", JITTERY, 8.5, (10.0, 30.0)),
+            ("10 Mbit/s, RTT 100 to 300 ms, 10 %", VERY_JITTERY, 8.5, (10.0, 30.0)),
             ("10 Mbit/s, RTT 600 ms, 2 %", FAR, 9.0, (WARM_UP, SECONDS)),
             ("100 Mbit/s, 1 %", FAST, 85.0, (WARM_UP, SECONDS)),
             ("1 Mbit/s, RTT 600 ms", SLOW, 0.85, (WARM_UP, SECONDS)),

@@ -1,10 +1,10 @@
 """
 Fragments: packets that are larger than what the path takes (docs/protocol.md, section 2.7).
 
-    0        4                       8                                n
-    +--------+-----------------------+--------------------------------+
-    | id u32 | phase, number, place  | a part of the encrypted frames |
-    +--------+-----------------------+--------------------------------+
+    0        4                               8                                n
+    +--------+-------------------------------+--------------------------------+
+    | id u32 | phase, number, count, place   | a part of the encrypted frames |
+    +--------+-------------------------------+--------------------------------+
                masked
 
 A packet costs one call of the cipher and everything that is done once for each packet, whatever
@@ -26,7 +26,7 @@ _PLACE_MASK = MAX_FRAGMENTS - 1
 _PHASE_BIT = 1 << 31
 #: Low bits of the packet's number that a fragment carries.
 NUMBER_BITS = 20
-#: A shorter datagram is no fragment, whatever it says (M-70).
+#: A shorter datagram is no fragment, whatever it says (M-69).
 LEAST_FRAGMENT = 128
 
 #: Seconds without fragments after one was lost; twice as long each time that this happens again

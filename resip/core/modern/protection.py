@@ -368,6 +368,8 @@ class Opener:
         return None if joined is None else self._open_joined(packet, word, joined)
 
     def _open_joined(self, packet: bytes, word: int, body: bytes) -> tuple[int, bytes] | None:
+        if len(body) > fragments.MAX_JOINED_SIZE:
+            return None  # M-70
         low, following = fragments.read_number(word), self.window.next_number
         number = decode_number(low, following, bits=fragments.NUMBER_BITS)
         return self._open_body(packet, word >> 31, number, body)

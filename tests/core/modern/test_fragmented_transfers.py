@@ -10,10 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from bench.conditions import session_of, start_bulk
 from resip.core.modern.fragments import CALM_PAUSES, FIRST_PAUSE, LONGEST_PAUSE, FragmentTrial
+from resip.core.modern.frames import PING_FRAME, path_response_frame
+from resip.core.modern.protection import OVERHEAD, Opener
 from resip.core.trace import Trace
 from resip.core.types import Path
 from resip.lab.link import LinkConditions, LinkModel
-from tests.support.modern import make_modern_pair
+from tests.support.modern import Insider, agree, make_modern_pair
 from tests.support.pair import run_until_true
 
 #: Two hosts on one switch.
@@ -23,6 +25,7 @@ SIZE = 10_000_000
 LARGEST = 1472
 #: Packets of more bytes are neither that nor a probe.
 LARGE = 10_000
+ELSEWHERE = Path("simulated", ("203.0.113.9", 666))
 
 
 class Sizes(Trace):
@@ -148,6 +151,83 @@ class FragmentedTransferTests(SynchronousTestCase):
         pair.down.conditions = replace(LAN, is_down=True)
         run_until_true(pair, lambda: connection.recovery.pto_count == 2, limit=2.0)
         self.assertEqual(connection.outbound.datagram_size, 1200)
+
+
+class NewAddressTests(SynchronousTestCase):
+    """
+    A download in fragments, of a client that turns up elsewhere, as another host.
+    """
+
+    def setUp(self) -> None:
+        """
+        Let the transfer reach its speed.
+        """
+        sizes = Sizes()
+        self.pair = make_modern_pair(LAN, seed=5, keeps_events=False, traces=(Trace(), sizes))
+        start_bulk(self.pair, is_up=False)
+        self.pair.run_for(0.4)
+        self.assertGreater(sizes.share, 0.8)
+        self.session, self.now = self.pair.server.session, self.pair.now
+        self.insider = Insider(5)
+        client, _ = agree(5)
+        self.opener = Opener(client.secrets.cipher, client.secrets.receive)
+
+    def receive(self, frame: bytes) -> int:
+        """
+        Let the server have a packet from there; returns its bytes.
+        """
+        packet = self.insider.seal(frame)
+        self.session.receive_datagrams([packet], ELSEWHERE, now=self.now)
+        return len(packet)
+
+    def sent(self, *, seconds: float) -> list[bytes]:
+        """
+        What the server sends there within some time, alone in the world.
+        """
+        datagrams: list[bytes] = []
+        session, end = self.session, self.now + seconds
+        while self.now < end:
+            now = self.now
+            batches = session.probes_to_send(now=now) + session.datagrams_to_send(now=now)
+            datagrams += [each for path, batch in batches if path == ELSEWHERE for each in batch]
+            timer = session.get_timer()
+            self.now = min(end, max(now + 0.0001, end if timer is None else timer))
+            session.handle_timer(now=self.now)
+        return datagrams
+
+    def check(self, datagrams: list[bytes], received: int) -> list[bytes]:
+        """
+        Each is a whole packet that the path takes (M-71), and all are three times as much as came
+        from there at most (M-20); returns what is in them.
+        """
+        opened = [self.opener.open([each])[0] for each in datagrams]
+        plaintexts = [each[1] for each in opened if each is not None]
+        self.assertEqual(len(plaintexts), len(datagrams))
+        self.assertLessEqual(max(map(len, datagrams)), LARGEST)
+        self.assertLessEqual(sum(map(len, datagrams)), 3 * received)
+        return plaintexts
+
+    def test_the_old_address_is_gone(self) -> None:
+        """
+        The new one is used at once, in fragments from when it is validated (M-37, M-71).
+        """
+        self.session.path_closed(self.pair.client_path, now=self.now)
+        received = self.receive(PING_FRAME + bytes(LARGEST - OVERHEAD - 1))
+        self.assertEqual(self.session.path, ELSEWHERE)
+        datagrams = self.sent(seconds=0.002)
+        self.assertGreater(sum(map(len, datagrams)), 2 * LARGEST)
+        challenge = self.check(datagrams, received)[0]
+        self.receive(path_response_frame(challenge[1:]))
+        opened = self.opener.open(self.sent(seconds=0.001))
+        self.assertGreater(max(len(each[1]) for each in opened if each is not None), LARGEST)
+
+    def test_the_old_address_may_still_work(self) -> None:
+        """
+        The new one gets challenges and acknowledgements (M-66), as long as it does not answer.
+        """
+        received = self.receive(PING_FRAME + bytes(LARGEST - OVERHEAD - 1))
+        self.assertEqual(self.session.path, self.pair.client_path)
+        self.assertGreater(len(self.check(self.sent(seconds=1), received)), 2)
 
 
 class TrialTests(SynchronousTestCase):

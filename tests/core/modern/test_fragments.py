@@ -22,7 +22,7 @@ from resip.core.modern.fragments import (
     count_fragments,
 )
 from resip.core.modern.packet_keys import CipherSuite, expand
-from resip.core.modern.protection import HEADER_SIZE, MIN_PACKET_SIZE, DropTrigger
+from resip.core.modern.protection import HEADER_SIZE, MIN_PACKET_SIZE, TAG_SIZE, DropTrigger
 from tests.support.protection import (
     AES_GCM,
     SECRET,
@@ -258,6 +258,22 @@ class AttackTests(SynchronousTestCase):
             store.add(word, bytes(dice.choice((1400, 2000, 60_000, 65_499))))
             self.assertLessEqual(store.size, MAX_INCOMPLETE * MAX_JOINED_SIZE)
         self.assertGreater(store.size, 0)
+
+    def test_packets_that_are_too_large(self) -> None:
+        """
+        What follows the header of a packet may have 65,536 bytes, and not one more, whether its
+        fragments come in order or not (M-70); the packet after it opens.
+        """
+        largest = HEADER_SIZE + MAX_JOINED_SIZE // 16
+        for size, is_opened in ((MAX_JOINED_SIZE, True), (MAX_JOINED_SIZE + 1, False)):
+            for step in (1, -1):
+                sealer, opener = pair()
+                plaintext = bytes(size - TAG_SIZE)
+                datagrams = sealer.seal(SESSION_ID, [plaintext], 0, largest=largest)[::step]
+                self.assertGreater(len(datagrams), 1)
+                result = opener.open(datagrams)
+                self.assertEqual(result[-1], (0, plaintext) if is_opened else None)
+                self.assertEqual(opener.open(sealer.seal(SESSION_ID, [b"next"], 1)), [(1, b"next")])
 
     def test_places_that_do_not_exist(self) -> None:
         """
