@@ -6,7 +6,7 @@ ends. What each side does for a packet is timed and set in relation to one ``AES
 the same bytes in the same run: so the figures of two machines, or of a busy and a quiet one, can
 be compared. Time inside the sessions is virtual; loss is thrown by seeded dice.
 
-``--check`` fails when a ratio is above :data:`RATIO_LIMIT`; it is quick enough for CI.
+``--check`` fails when a ratio is above its limit; it is quick enough for CI.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ WARM_UP = 4_000
 BURSTS = (1, 4, 16, 44, BURST)
 LOSSES = (0.0, 0.01, 0.05)
 USUAL_BURST = BURST
-#: Costs in calls of the cipher. The target is 4; a busy machine must not fail the check.
+#: Costs in calls of the cipher, and where packets leave in fragments. The target is 4; a busy
+#: machine must not fail the check.
 RATIO_LIMIT = 6.0
+QUICK_RATIO_LIMIT = 3.0
 
 
 class SteadyController(ErasureAwareController):
@@ -118,7 +120,7 @@ class CoreBench:
         self._sender, self._receiver = sides
         self._to_server = Path("udp", ("192.0.2.1", 1))
         self._to_client = Path("udp", ("198.51.100.1", 1))
-        self._answers: deque[list[bytes]] = deque([[]] * lag)
+        self._answers: deque[Sequence[bytes]] = deque([[]] * lag)
         self._deadlines: dict[ModernSession, float | None] = {}
         self._rest = BLOCK
         self._encrypt = partial(AESGCM(bytes(16)).encrypt, bytes(12), associated_data=bytes(8))
@@ -141,7 +143,7 @@ class CoreBench:
             for packet in sent:
                 self._encrypt(packet)
             sealed = clock()
-            arrived = [packet for packet in sent if self._arrives(packet)]
+            arrived = self._transmit(sent)
             begin = clock()
             answers = self._receive(arrived)
             end = clock()
@@ -156,10 +158,15 @@ class CoreBench:
     def _controller(self, burst: int, seed: int) -> SteadyController:
         return SteadyController(burst, random=random.Random(seed).random, now=self._now)
 
+    def _transmit(self, packets: Sequence[bytes]) -> Sequence[bytes]:
+        # What leaves in trains, the system hands over in trains.
+        is_whole = not self._loss and max(map(len, packets), default=0) <= DATAGRAM_SIZE
+        return packets if is_whole else [each for each in packets if self._arrives(each)]
+
     def _arrives(self, packet: bytes) -> bool:
         return len(packet) <= DATAGRAM_SIZE and self._dice.random() >= self._loss
 
-    def _send(self) -> list[bytes]:
+    def _send(self) -> Sequence[bytes]:
         session = self._sender
         answers = self._answers.popleft()
         if answers:
@@ -170,7 +177,7 @@ class CoreBench:
             pass
         return self._turn(session)
 
-    def _receive(self, packets: list[bytes]) -> list[bytes]:
+    def _receive(self, packets: Sequence[bytes]) -> Sequence[bytes]:
         session = self._receiver
         if packets:
             session.receive_datagrams(packets, self._to_client, now=self._now)
@@ -182,13 +189,15 @@ class CoreBench:
                     session.accept_channel(channel_id, now=self._now)
         return self._turn(session)
 
-    def _turn(self, session: ModernSession) -> list[bytes]:
+    def _turn(self, session: ModernSession) -> Sequence[bytes]:
         # As a driver does it.
         deadline = self._deadlines.get(session)
         if deadline is not None and deadline <= self._now:
             session.handle_timer(now=self._now)
         batches = session.datagrams_to_send(now=self._now)
         self._deadlines[session] = session.get_timer()
+        if len(batches) == 1:
+            return batches[0][1]
         return [packet for _, packets in batches for packet in packets]
 
 
@@ -257,7 +266,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description="The cost of the modern core for each packet.")
     parser.add_argument("--rounds", type=int, default=7, help="of each line; the best counts")
-    parser.add_argument("--check", action="store_true", help=f"fail above {RATIO_LIMIT:.0f}")
+    parser.add_argument("--check", action="store_true", help="fail above a limit")
     parser.add_argument("--profile", action="store_true", help="where the time goes")
     parser.add_argument("--burst", type=int, default=USUAL_BURST, help="with --profile")
     parser.add_argument("--loss", type=float, default=0.0, help="with --profile")
@@ -270,8 +279,9 @@ def main() -> None:
         results = show(
             [(USUAL_BURST, 0.0, LAG), (USUAL_BURST, 0.0, QUICK_LAG)], rounds=arguments.rounds
         )
-        if max(ratio for result in results for ratio in result.ratios) > RATIO_LIMIT:
-            sys.exit(f"a packet costs more than {RATIO_LIMIT:.0f} calls of the cipher")
+        for result, limit in zip(results, (RATIO_LIMIT, QUICK_RATIO_LIMIT), strict=True):
+            if max(result.ratios) > limit:
+                sys.exit(f"a datagram costs more than {limit:.0f} calls of the cipher")
         return
     cases = [(burst, 0.0, LAG) for burst in BURSTS]
     cases += [(USUAL_BURST, loss, LAG) for loss in LOSSES[1:]]

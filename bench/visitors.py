@@ -31,6 +31,8 @@ from resip.services.server import PARKING_INTERVAL
 from resip.services.sessions import MAX_SESSIONS_PER_KEY, ServerSessions
 from resip.services.starters import make_controller
 
+#: What takes packets that came by a path.
+Receive = Callable[[Sequence[bytes], Path], object]
 #: Seconds that packets are under way, and those between two looks at what is due while none is.
 LATENCY = 0.005
 STEP = 0.05
@@ -147,7 +149,7 @@ class Client:
             self._bench.post(self._bench.sessions.receive_datagrams, packets, self.path)
         self._due_time = self.session.get_timer() or math.inf
 
-    def receive(self, packets: list[bytes], path: Path) -> None:
+    def receive(self, packets: Sequence[bytes], path: Path) -> None:
         """
         The server sent something.
         """
@@ -166,7 +168,7 @@ class Bench:
         self.clock = Clock()
         self.clock.advance(1000.0)
         self._clients: dict[Path, Client] = {}
-        self._mail: list[tuple[Callable[[list[bytes], Path], object], list[bytes], Path]] = []
+        self._mail: list[tuple[Receive, Sequence[bytes], Path]] = []
         self._keeps_channel = keeps_channel
         self.sessions = ServerSessions(
             {"memory": self},
@@ -186,7 +188,7 @@ class Bench:
         self._swept_at = self.clock.seconds()
         self.started = 0
 
-    def send(self, path: Path, packets: list[bytes]) -> None:
+    def send(self, path: Path, packets: Sequence[bytes]) -> None:
         """
         The server's packets, to a client that is there or to nobody.
         """
@@ -194,9 +196,7 @@ class Bench:
         if client is not None:
             self.post(client.receive, packets, SERVER)
 
-    def post(
-        self, receive: Callable[[list[bytes], Path], object], packets: list[bytes], path: Path
-    ) -> None:
+    def post(self, receive: Receive, packets: Sequence[bytes], path: Path) -> None:
         """
         Let packets arrive with the next step.
         """

@@ -7,10 +7,11 @@ its session, by which a server that speaks both dialects tells the two apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from resip.core.errors import ProtocolError
-from resip.core.modern.protection import MIN_PACKET_SIZE
+from resip.core.trains import MIN_PACKET_SIZE
 
 #: Bytes by which a listening side tells the dialects apart.
 PREAMBLE_SIZE = 4
@@ -54,7 +55,7 @@ class Framing(Protocol):
             before is lost; so is the stream.
         """
 
-    def wrap(self, packets: list[bytes]) -> list[bytes]:
+    def wrap(self, packets: Sequence[bytes]) -> list[bytes]:
         """
         The bytes that stand for packets, in pieces: large packets are not copied.
 
@@ -97,14 +98,14 @@ class BlockFraming:
         self._buffer = data[end:]
         return [data[start : start + size] for start in range(0, end, size)]
 
-    def wrap(self, packets: list[bytes]) -> list[bytes]:
+    def wrap(self, packets: Sequence[bytes]) -> list[bytes]:
         """
         See :class:`Framing`.
         """
         for packet in packets:
             if len(packet) != self._packet_size:
                 raise ValueError(f"a packet of {len(packet)} bytes, not {self._packet_size}")
-        return packets
+        return list(packets)
 
 
 class PrefixFraming:
@@ -147,7 +148,7 @@ class PrefixFraming:
         self._buffer += data[at:]
         return packets
 
-    def wrap(self, packets: list[bytes]) -> list[bytes]:
+    def wrap(self, packets: Sequence[bytes]) -> list[bytes]:
         """
         See :class:`Framing`.
         """

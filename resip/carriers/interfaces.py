@@ -18,7 +18,7 @@ class Carrier(Protocol):
     Moves packets to the other host, or loses them, in any order and any number of copies.
     """
 
-    def send(self, path: Path, packets: list[bytes]) -> None:
+    def send(self, path: Path, packets: Sequence[bytes]) -> None:
         """
         Send packets on one of this carrier's paths. A path that is gone loses them.
         """

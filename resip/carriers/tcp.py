@@ -5,7 +5,7 @@ dialled again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from twisted.application.internet import ClientService
@@ -87,7 +87,7 @@ class TCPConnection(Protocol):
         """
         return len(self._opening) if self._framing is None else self._framing.kept
 
-    def send(self, packets: list[bytes]) -> None:
+    def send(self, packets: Sequence[bytes]) -> None:
         """
         Write packets. They are lost while the peer has not shown how it frames its own.
         """
@@ -301,7 +301,7 @@ class TCPCarrier(Factory):
         connection = self._connections.get(path)
         return connection is not None and connection.is_writable
 
-    def send(self, path: Path, packets: list[bytes]) -> None:
+    def send(self, path: Path, packets: Sequence[bytes]) -> None:
         """
         Send packets on the path's connection.
         """

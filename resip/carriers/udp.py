@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from twisted.internet.error import MessageLengthError
@@ -85,7 +85,7 @@ class UDPCarrier(DatagramProtocol):
             return False
         return True
 
-    def send(self, path: Path, packets: list[bytes]) -> None:
+    def send(self, path: Path, packets: Sequence[bytes]) -> None:
         """
         Send packets to the path's address.
         """
@@ -103,7 +103,7 @@ class UDPCarrier(DatagramProtocol):
 
     # A DatagramUser.
 
-    def datagrams_received(self, packets: list[bytes], address: Address) -> None:
+    def datagrams_received(self, packets: Sequence[bytes], address: Address) -> None:
         """
         Datagrams arrived from one address.
         """

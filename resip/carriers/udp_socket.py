@@ -22,6 +22,8 @@ from twisted.internet.interfaces import IListeningPort, IReactorFDSet
 from twisted.internet.udp import Port
 from twisted.logger import Logger
 
+from resip.core.trains import Train, Trains
+
 #: No UDP datagram is larger; what is read at once when several are glued together.
 MAX_DATAGRAM = 65_535
 #: Bytes and datagrams of one train: what IPv4 and the kernel's ``UDP_MAX_SEGMENTS`` allow.
@@ -57,7 +59,7 @@ class DatagramUser(Protocol):
     Whose packets a socket moves.
     """
 
-    def datagrams_received(self, packets: list[bytes], address: Address) -> None:
+    def datagrams_received(self, packets: Sequence[bytes], address: Address) -> None:
         """
         Datagrams arrived from one address.
         """
@@ -88,7 +90,7 @@ class BatchPort(Port):
     def __init__(self, port: int, user: Any, interface: str, reactor: Any) -> None:
         super().__init__(port, user, interface, MAX_DATAGRAM, reactor)  # type: ignore[no-untyped-call]
         self._user: DatagramUser = user
-        self._waiting: deque[tuple[Sequence[bytes], int, Address]] = deque()
+        self._waiting: deque[tuple[Train, Address]] = deque()
         self.has_segmentation = _IS_LINUX
         self.dropped = 0
 
@@ -118,7 +120,7 @@ class BatchPort(Port):
         """
         Read what is there, in bounds; what came from one address in a row is handed on together.
         """
-        packets: list[bytes] = []
+        trains: list[Train] = []
         source: Address | None = None
         for _ in range(MAX_READS):
             received = self._read()
@@ -126,27 +128,29 @@ class BatchPort(Port):
                 break
             arrived, address = received
             if address != source:
-                self._hand_on(packets, source)
-                packets, source = [], address
-            packets += arrived
-        self._hand_on(packets, source)
+                self._hand_on(trains, source)
+                trains, source = [], address
+            trains.append(arrived)
+        self._hand_on(trains, source)
 
-    def _read(self) -> tuple[list[bytes], Address] | None:
+    def _read(self) -> tuple[Train, Address] | None:
         try:
             if not _IS_LINUX:
                 data, address = self.socket.recvfrom(MAX_DATAGRAM)
-                return [data], address[:2]
+                return Train(data, MAX_DATAGRAM), address[:2]
             data, ancillary, _, address = self.socket.recvmsg(MAX_DATAGRAM, _ANCILLARY_SIZE)
         except OSError as error:
             if error.errno in (*_AGAIN, errno.ECONNREFUSED):
                 return None
             raise
-        return split_train(data, ancillary), address[:2]
+        return Train(data, read_size(ancillary)), address[:2]
 
-    def _hand_on(self, packets: list[bytes], source: Address | None) -> None:
+    def _hand_on(self, trains: list[Train], source: Address | None) -> None:
         if source is None:
             return
         try:
+            is_glued = any(len(train) > 1 for train in trains)
+            packets = Trains(trains) if is_glued else [train.data for train in trains]
             self._user.datagrams_received(packets, source)
         except Exception:
             self._log.failure("receiving datagrams failed")
@@ -157,11 +161,12 @@ class BatchPort(Port):
         """
         Send packets to one address, as many as possible with each call.
         """
-        for train, size in cut_trains(packets):
+        trains = packets.trains if isinstance(packets, Trains) else make_trains(packets)
+        for train in trains:
             if self._waiting:
-                self._wait(train, size, address)
+                self._wait(train, address)
             else:
-                self._send_train(train, size, address)
+                self._send_train(train, address)
 
     def doWrite(self) -> None:
         """
@@ -169,56 +174,56 @@ class BatchPort(Port):
         """
         waiting, self._waiting = self._waiting, deque()
         while waiting:
-            train, size, address = waiting.popleft()
-            self._send_train(train, size, address)
+            train, address = waiting.popleft()
+            self._send_train(train, address)
             if self._waiting:
                 self._waiting += waiting
                 return
         self.stopWriting()  # type: ignore[no-untyped-call]
         self._user.socket_writable()
 
-    def _send_train(self, train: Sequence[bytes], size: int, address: Address) -> None:
+    def _send_train(self, train: Train, address: Address) -> None:
         if len(train) == 1 or not self.has_segmentation:
-            self._send_singly(train, size, address)
+            self._send_singly(train, address)
             return
-        option = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(size))
+        option = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(train.size))
         try:
-            self.socket.sendmsg(train, [option], 0, address)
+            self.socket.sendmsg((train.data,), (option,), 0, address)
         except OSError as error:
             if error.errno in _AGAIN:
-                self._wait(train, size, address)
+                self._wait(train, address)
             elif error.errno in _NO_SEGMENTS:
                 # Some kernels say so of packets that are too long for the way, too.
-                self.has_segmentation = not self._send_singly(train, size, address)
+                self.has_segmentation = not self._send_singly(train, address)
             elif error.errno == errno.EMSGSIZE:
-                self._send_singly(train, size, address)
+                self._send_singly(train, address)
             else:
-                for packet in train:
+                for packet in train.datagrams():
                     self._user.datagram_refused(packet, address, error)
 
-    def _send_singly(self, train: Sequence[bytes], size: int, address: Address) -> bool:
+    def _send_singly(self, train: Train, address: Address) -> bool:
         """
         Send packets one by one; returns whether the system took them all.
         """
         are_sent = True
-        for at, packet in enumerate(train):
+        for at, packet in enumerate(train.datagrams()):
             try:
                 self.socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in _AGAIN:
-                    self._wait(train[at:], size, address)
+                    self._wait(Train(train.data[at * train.size :], train.size), address)
                     break
                 are_sent = False
                 self._user.datagram_refused(packet, address, error)
         return are_sent
 
-    def _wait(self, train: Sequence[bytes], size: int, address: Address) -> None:
+    def _wait(self, train: Train, address: Address) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += len(train)
             return
         if not self._waiting:
             self.startWriting()  # type: ignore[no-untyped-call]
-        self._waiting.append((train, size, address))
+        self._waiting.append((train, address))
 
     def connectionLost(self, reason: Any = None) -> None:
         """
@@ -272,11 +277,9 @@ def listen_udp(reactor: Any, port: int, user: Any, interface: str) -> IListening
     return batch_port
 
 
-def cut_trains(packets: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], int]]:
+def make_trains(packets: Sequence[bytes]) -> Iterator[Train]:
     """
     What may leave together: packets of one size, of which the last may be shorter.
-
-    :return: the packets of each train, and the size of all but the last.
     """
     sizes = list(map(len, packets))
     count = len(packets)
@@ -290,19 +293,19 @@ def cut_trains(packets: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], int]
             end += 1
         if end < limit and 0 < sizes[end] < size:
             end += 1
-        yield packets[start:end], size
+        yield Train(b"".join(packets[start:end]), size or 1)
         start = end
 
 
-def split_train(data: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> list[bytes]:
+def read_size(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
     """
-    The datagrams that the system glued together; it tells their size beside the data.
+    The size of the datagrams that the system glued together, which it tells beside the data.
 
-    Where it does not, the data is one datagram.
+    :return: where it does not, that of the largest one.
     """
     for level, kind, value in ancillary:
         if level == SOL_UDP and kind == UDP_GRO and len(value) >= _GRO_SIZE:
             size = int.from_bytes(value[:_GRO_SIZE], sys.byteorder)
-            if 0 < size < len(data):
-                return [data[at : at + size] for at in range(0, len(data), size)]
-    return [data]
+            if 0 < size < MAX_DATAGRAM:
+                return size
+    return MAX_DATAGRAM

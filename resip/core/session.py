@@ -64,13 +64,13 @@ class Session(Protocol):
         :return: whether any was authentic.
         """
 
-    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def datagrams_to_send(self, *, now: float) -> Sequence[tuple[Path, Sequence[bytes]]]:
         """
         The packets to send now on the path in use, at most a burst; call again when the timer
         says so.
         """
 
-    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def probes_to_send(self, *, now: float) -> Sequence[tuple[Path, Sequence[bytes]]]:
         """
         The small packets to send now on other paths, whether or not the one in use takes any.
         """
@@ -180,7 +180,7 @@ class WithoutProbes:
         Nothing.
         """
 
-    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def probes_to_send(self, *, now: float) -> Sequence[tuple[Path, Sequence[bytes]]]:
         """
         Nothing.
         """

@@ -99,9 +99,9 @@ class Host:
         self._is_flushing = True
         try:
             self._deliver_events()
-            batches = self.session.probes_to_send(now=self.simulator.now)
-            batches += self.session.datagrams_to_send(now=self.simulator.now)
-            for path, packets in batches:
+            now = self.simulator.now
+            probes = self.session.probes_to_send(now=now)
+            for path, packets in (*probes, *self.session.datagrams_to_send(now=now)):
                 for packet in packets:
                     self._count_step()
                     self._send(path, packet)

@@ -95,7 +95,7 @@ class _SharedPaths:
         """
         return path in self._carriers
 
-    def send(self, path: Path, packets: list[bytes]) -> None:
+    def send(self, path: Path, packets: Sequence[bytes]) -> None:
         """
         See :class:`~resip.carriers.interfaces.Carrier`.
         """

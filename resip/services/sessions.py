@@ -16,7 +16,7 @@ from resip.bootstrap.keystore import KeyRecord
 from resip.bootstrap.messages import ErrorCode, RequestError, SessionGrant
 from resip.carriers.channels import Channel
 from resip.carriers.driver import SessionDriver
-from resip.carriers.framing import PREAMBLE_SIZE, BlockFraming, Framing, PrefixFraming
+from resip.carriers.framing import BlockFraming, Framing, PrefixFraming
 from resip.carriers.interfaces import Carrier
 from resip.core.classic.cipher import BLOCK_SIZE, KEY_SIZE, CipherKeys, HashName, SessionKeys
 from resip.core.classic.configuration import PROTOTYPE, PUBLISHED, ClassicConfiguration
@@ -29,6 +29,7 @@ from resip.core.modern.noise import HandshakeError
 from resip.core.modern.session import ModernSession
 from resip.core.session import Session
 from resip.core.trace import NULL_TRACE, Trace
+from resip.core.trains import collect_ids, find_longest
 from resip.core.types import Path, RandomBytes
 from resip.services.clock import Clocks
 from resip.services.handshakes import Answer, Handshakes
@@ -230,10 +231,10 @@ class ServerSessions:
         """
         A carrier delivered packets; returns whether any was authentic.
         """
-        if len({packet[:PREAMBLE_SIZE] for packet in packets}) > 1:
+        if len(collect_ids(packets)) > 1:
             return any([self.receive_datagrams((packet,), path) for packet in packets])
         if self._modern is not None:
-            modern = self._modern.find(max(packets, key=len))
+            modern = self._modern.find(find_longest(packets))
             now = self._clocks.monotonic()
             if modern is not None and modern.receive_datagrams(packets, path, now=now):
                 self._heard(modern.session_id, path)

@@ -75,7 +75,7 @@ class ScriptedSession(WithoutProbes):
         self.calls += [("receive", packet) for packet in packets]
         return any(packet.startswith(b"good") for packet in packets)
 
-    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, Sequence[bytes]]]:
         """
         The packets of the script.
         """
@@ -193,7 +193,7 @@ class ListCarrier:
         self.sent: list[bytes] = []
         self.is_full = False
 
-    def send(self, path: Path, packets: list[bytes]) -> None:
+    def send(self, path: Path, packets: Sequence[bytes]) -> None:
         """
         Keep the packets.
         """

@@ -21,7 +21,7 @@ from resip.carriers.framing import (
 )
 from resip.carriers.tcp import INTRODUCTION_TIMEOUT, MAX_STRANGER_BYTES, TCPCarrier
 from resip.core.errors import ProtocolError
-from resip.core.modern.protection import MIN_PACKET_SIZE
+from resip.core.trains import MIN_PACKET_SIZE
 from tests.carriers.fixture import BAD, GOOD, SIZE, MemoryConnection, TCPCarrierTestCase
 
 SESSION_ID = b"\x8a\x01\x02\x03"

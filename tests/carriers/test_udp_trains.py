@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.carriers.udp_socket import (
+    MAX_DATAGRAM,
     MAX_TRAIN,
     MAX_TRAIN_BYTES,
     SOL_UDP,
     UDP_GRO,
     UDP_SEGMENT,
-    cut_trains,
-    split_train,
+    make_trains,
+    read_size,
 )
 
 
@@ -31,7 +32,8 @@ class CutTests(SynchronousTestCase):
         """
         The sizes of the packets of each train.
         """
-        return [list(map(len, train)) for train, _ in cut_trains([bytes(size) for size in sizes])]
+        trains = make_trains([bytes(size) for size in sizes])
+        return [list(map(len, train.datagrams())) for train in trains]
 
     def test_equal_packets_leave_together(self) -> None:
         """
@@ -64,26 +66,26 @@ class CutTests(SynchronousTestCase):
         Nothing is lost or moved, and every train is one that can be sent.
         """
         packets = [Random(number).randbytes(size) for number, size in enumerate(sizes)]
-        trains = list(cut_trains(packets))
-        self.assertEqual([packet for train, _ in trains for packet in train], packets)
-        for train, size in trains:
-            self.assertEqual({len(packet) for packet in train[:-1]} - {size}, set())
-            self.assertLessEqual(len(train[-1]), size)
-            self.assertLessEqual(len(train), MAX_TRAIN)
-            self.assertLessEqual(sum(map(len, train)), MAX_TRAIN_BYTES)
+        trains = list(make_trains(packets))
+        self.assertEqual([packet for train in trains for packet in train.datagrams()], packets)
+        for train in trains:
+            sizes = list(map(len, train.datagrams()))
+            self.assertEqual(set(sizes[:-1]) - {train.size}, set())
+            self.assertLessEqual(sizes[-1], train.size)
+            self.assertLessEqual(len(sizes), MAX_TRAIN)
+            self.assertLessEqual(sum(sizes), MAX_TRAIN_BYTES)
 
 
-class SplitTests(SynchronousTestCase):
+class SizeTests(SynchronousTestCase):
     """
-    From what was glued together to packets.
+    How large the packets are that were glued together.
     """
 
     def test_the_size_is_told(self) -> None:
         """
-        All pieces have the size that the kernel tells; the last may be shorter.
+        All pieces have the size that the kernel tells.
         """
-        told = [(SOL_UDP, UDP_GRO, pack("=i", 3))]
-        self.assertEqual(split_train(b"abcdefgh", told), [b"abc", b"def", b"gh"])
+        self.assertEqual(read_size([(SOL_UDP, UDP_GRO, pack("=i", 3))]), 3)
 
     def test_nothing_usable_is_told(self) -> None:
         """
@@ -100,5 +102,4 @@ class SplitTests(SynchronousTestCase):
             [(SOL_UDP, UDP_GRO, pack("=i", -3))],
             [(SOL_UDP, UDP_GRO, pack("=i", 1 << 20))],
         ):
-            self.assertEqual(split_train(b"abcdefgh", ancillary), [b"abcdefgh"])
-        self.assertEqual(split_train(b"", [(SOL_UDP, UDP_GRO, size)]), [b""])
+            self.assertEqual(read_size(ancillary), MAX_DATAGRAM)

@@ -4,7 +4,7 @@ Two modern sessions, several simulated carriers between them, and a choice among
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -73,7 +73,7 @@ class _Gated:
     def __getattr__(self, name: str) -> object:
         return getattr(self._session, name)
 
-    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def datagrams_to_send(self, *, now: float) -> Sequence[tuple[Path, Sequence[bytes]]]:
         """
         Nothing while the connection is full.
         """

@@ -11,6 +11,7 @@ from struct import pack
 from resip.core.errors import ProtocolError
 from resip.core.modern.frame_parser import expand
 from resip.core.modern.frames import ACK_LAYOUT, ACK_TIME_UNIT, FLAG_TIME, MAX_ACK_PAIRS, FrameType
+from resip.core.modern.reliable_sizes import UNPACED_SIZE
 from resip.core.rangeset import RangeSet
 
 #: Seconds for which the first packet that asks may wait for a second; M-33 allows 25 ms.
@@ -19,6 +20,8 @@ ACK_DELAY = 0.005
 ACK_THRESHOLD = 2
 #: The same when the sender waits for none: one costs both sides as much as several packets.
 PATIENT_THRESHOLD = 16
+#: And when it sends packets of that size in fragments: not yet half of what it may have in flight.
+FRAGMENTED_THRESHOLD = 10
 #: Seconds after a packet that gets an answer for which those that bring nothing new are its
 #: copies and get none. What is sent because no answer came, comes later (M-35).
 COPY_TIME = 0.025
@@ -57,7 +60,7 @@ class AckState:
     :param received: the numbers accepted, kept by
         :class:`~resip.core.modern.replay.ReplayWindow`, which bounds them; only read here.
     :ivar largest: the highest number received, -1 before the first.
-    :ivar is_patient: the sender does not wait for acknowledgements.
+    :ivar threshold: packets that ask and are acknowledged together.
     :ivar due_time: when :meth:`take` wants to be called, ``None`` when there is nothing to say.
     """
 
@@ -76,14 +79,14 @@ class AckState:
         "_total",
         "_unacknowledged",
         "due_time",
-        "is_patient",
         "largest",
+        "threshold",
     )
 
     def __init__(self, received: RangeSet) -> None:
         self.largest = -1
         self.due_time: float | None = None
-        self.is_patient = False
+        self.threshold = ACK_THRESHOLD
         self._received = received
         #: How many numbers were received.
         self._total = 0
@@ -110,8 +113,8 @@ class AckState:
         :param asks: whether any of them asks for an acknowledgement.
         :param is_news: whether any of those brings something that had not arrived yet.
         """
+        missing = first - self.largest - 1
         if last > self.largest:
-            missing = first - self.largest - 1
             if missing > 0:
                 self._gap += GAP_WEIGHT * (missing - self._gap)
             self.largest = last
@@ -123,7 +126,7 @@ class AckState:
             self._has_news = self._has_news or is_news
             self._is_dense = last > first or now - self._asked_time < DENSE_TIME
             self._asked_time = now
-            self._schedule(last - first + 1, now)
+            self._schedule(last - first + 1, missing, now)
 
     @property
     def loss(self) -> float:
@@ -203,10 +206,12 @@ class AckState:
         is_known = self._marks and self.largest - self._marks[0][0] >= LOSS_SAMPLE
         return reports_for(self.loss, burst=self._gap) if is_known else REPORTS
 
-    def _schedule(self, count: int, now: float) -> None:
+    def _schedule(self, count: int, missing: int, now: float) -> None:
         self._unacknowledged += count
-        threshold = PATIENT_THRESHOLD if self.is_patient else ACK_THRESHOLD
-        at = now if self._unacknowledged >= threshold else now + ACK_DELAY
+        # Where many are acknowledged together, a loss is told at once.
+        is_loss = missing > 0 and self.threshold > ACK_THRESHOLD
+        is_now = is_loss or self._unacknowledged >= self.threshold
+        at = now if is_now else now + ACK_DELAY
         if self.due_time is None or at < self.due_time:
             self.due_time = at
 
@@ -241,6 +246,17 @@ class AckState:
         if ranges:
             frames.append(ack_frame(ranges, delay=delay, arrived_at=arrived_at))
         return frames
+
+
+def threshold_for(size: int, *, is_reliable: bool) -> int:
+    """
+    How many packets of ``size`` bytes are acknowledged together.
+
+    :param is_reliable: they come on a connection, else in fragments if they are large.
+    """
+    if size < UNPACED_SIZE:
+        return ACK_THRESHOLD
+    return PATIENT_THRESHOLD if is_reliable else FRAGMENTED_THRESHOLD
 
 
 def repeats_for(loss: float) -> int:

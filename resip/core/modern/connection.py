@@ -9,7 +9,7 @@ from functools import partial
 
 from resip.core.congestion.rate import RateController
 from resip.core.events import Event, PathAnswered
-from resip.core.modern.acks import AckState, acknowledged_ranges
+from resip.core.modern.acks import AckState, acknowledged_ranges, threshold_for
 from resip.core.modern.delivery_meter import DeliveryMeter
 from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.frames import PING_FRAME
@@ -26,10 +26,10 @@ from resip.core.modern.path_watch import PathWatch
 from resip.core.modern.paths import ChosenPath, PathSelector, PathState
 from resip.core.modern.readings import readings
 from resip.core.modern.recovery import LossRecovery
-from resip.core.modern.reliable_sizes import UNPACED_SIZE
 from resip.core.modern.side_paths import SidePaths
 from resip.core.modern.sizing import LEAST_BUDGET, PacketSizing
 from resip.core.trace import NULL_TRACE, Trace
+from resip.core.trains import count_bytes
 from resip.core.types import Path, RandomBytes
 
 #: Packets with CLOSE that a closed session sends at once: nobody will repeat it later (M-61).
@@ -177,7 +177,7 @@ class Connection:
             news = size if not copies else size * (count - copies) // count
             rtt = self.recovery.rtt.minimum
             self._meter.on_received(path, size=news, count=count - copies, rtt=rtt, now=now)
-        self.acks.is_patient = path.is_reliable and size >= count * UNPACED_SIZE
+        self.acks.threshold = threshold_for(size // count, is_reliable=path.is_reliable)
         self.last_received_time = now
         self.recovery.on_heard(loss=self.acks.loss)
         if self.acks.is_waiting and not self._sizing.is_introduced:
@@ -242,7 +242,7 @@ class Connection:
 
     # What leaves.
 
-    def packets_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def packets_to_send(self, *, now: float) -> list[tuple[Path, Sequence[bytes]]]:
         """
         Packets for the path in use.
         """
@@ -258,7 +258,7 @@ class Connection:
         packets = self.outbound.packets_to_send(now=now)
         if not packets:
             return []
-        count, size = self.recovery.next_number - first, sum(map(len, packets))
+        count, size = self.recovery.next_number - first, count_bytes(packets)
         self.trace.packets_sent(state.path, count=count, size=size, first=first, now=now)
         state.on_sent(size, number=first, count=count)
         if self._watch is not None:
@@ -266,7 +266,7 @@ class Connection:
         early = self._side.early_acks(now=now) if has_acks else []
         return [*early, (state.path, packets)]
 
-    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def probes_to_send(self, *, now: float) -> list[tuple[Path, Sequence[bytes]]]:
         """
         Packets for other paths.
         """
@@ -394,7 +394,7 @@ class Connection:
         """
         return self.ids.close()
 
-    def seal_last(self, frame: bytes, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def seal_last(self, frame: bytes, *, now: float) -> list[tuple[Path, Sequence[bytes]]]:
         """
         Packets with ``frame`` after which none follows (M-61).
         """

@@ -20,10 +20,10 @@ from resip.core.modern.handshake import Hello, ServerHandshake, Welcome
 from resip.core.modern.noise import HandshakeError, public_key_of
 from resip.core.modern.parking import Outside
 from resip.core.modern.parts import Agreement, IdAllocation
-from resip.core.modern.protection import MIN_PACKET_SIZE
 from resip.core.modern.reset import ResetSender, derive_reset_key, make_id, reset_token
 from resip.core.modern.session import ModernSession
 from resip.core.trace import NULL_TRACE, Trace
+from resip.core.trains import MIN_PACKET_SIZE
 from resip.core.types import RandomBytes
 
 Owner = TypeVar("Owner")

@@ -16,16 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from resip.core.trains import HEADER_SIZE, Layout, layout_of
+
 #: Tells a fragment from a packet, in the second word of both.
 FRAGMENT_BIT = 1 << 30
 #: Fragments of one packet at most, and where their number and the fragment's own stand.
-MAX_FRAGMENTS = 32
-_COUNT_SHIFT = 5
-_NUMBER_SHIFT = 10
+MAX_FRAGMENTS = 64
+_COUNT_SHIFT = 6
+_NUMBER_SHIFT = 12
 _PLACE_MASK = MAX_FRAGMENTS - 1
 _PHASE_BIT = 1 << 31
 #: Low bits of the packet's number that a fragment carries.
-NUMBER_BITS = 20
+NUMBER_BITS = 18
 #: A shorter datagram is no fragment, whatever it says (M-69).
 LEAST_FRAGMENT = 128
 
@@ -34,9 +36,12 @@ LEAST_FRAGMENT = 128
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 CALM_PAUSES = 10
+#: Fragments of a packet, after a loss and at first.
+FIRST_FRAGMENTS = 8
 
-#: Bytes of a packet that is sent in fragments, and of the largest that is put together.
-FRAGMENTED_SIZE = 32 * 1024
+#: Bytes of the datagrams of a packet that is sent in fragments, which is what a system sends with
+#: one call, and of the largest packet that is put together.
+FRAGMENTED_SIZE = 65_507
 MAX_JOINED_SIZE = 64 * 1024
 #: Packets that may be incomplete at a time; of more the oldest is given up.
 MAX_INCOMPLETE = 4
@@ -49,28 +54,22 @@ def count_fragments(datagram_size: int) -> int:
     return max(1, min(MAX_FRAGMENTS, FRAGMENTED_SIZE // datagram_size))
 
 
-def cut(words: Sequence[int], bodies: Sequence[bytes], room: int) -> tuple[list[int], list[bytes]]:
+def cut(word: int, size: int, room: int) -> tuple[Sequence[int], Layout]:
     """
-    The word and the content of each datagram, before masking.
+    The word of each datagram of a packet, before masking, and their layout.
 
-    :param words: of the packets. :param bodies: their encrypted frames with the tag.
+    :param word: of the packet. :param size: bytes of its encrypted frames with the tag.
     :param room: bytes of content that a datagram has. What is too large even for
         :data:`MAX_FRAGMENTS` is left whole, and is the path's to refuse.
     """
-    cut_words: list[int] = []
-    contents: list[bytes] = []
-    for word, body in zip(words, bodies, strict=True):
-        count = -(-len(body) // room)
-        if not 1 < count <= MAX_FRAGMENTS:
-            cut_words.append(word)
-            contents.append(body)
-            continue
-        # As equal as can be: the system sends equal datagrams together, and none is too short.
-        step = -(-len(body) // count)
-        contents += [body[at : at + step] for at in range(0, len(body), step)]
-        first = _first_word(word, count)
-        cut_words += range(first, first + count)
-    return cut_words, contents
+    count = -(-size // room)
+    if not 1 < count <= MAX_FRAGMENTS:
+        return (word,), layout_of(1, HEADER_SIZE + size, HEADER_SIZE + size)
+    # As equal as can be: the system sends equal datagrams together, and none is too short.
+    step = -(-size // count)
+    last = size - (count - 1) * step
+    first = _first_word(word, count)
+    return range(first, first + count), layout_of(count, HEADER_SIZE + step, HEADER_SIZE + last)
 
 
 def _first_word(word: int, count: int) -> int:
@@ -109,12 +108,16 @@ def count_train(words: Sequence[int], at: int) -> int:
 class FragmentTrial:
     """
     Whether packets go in fragments: not for a while after one of those was lost, and longer when
-    it happens again soon. A queue that is too short for the bursts looks like that.
+    it happens again soon. A queue that is too short for the bursts looks like that, so they
+    begin small, and grow with what arrives.
+
+    :ivar count: fragments of a packet at most.
     """
 
-    __slots__ = ("_pause", "_resumes_at")
+    __slots__ = ("_pause", "_resumes_at", "count")
 
     def __init__(self) -> None:
+        self.count = FIRST_FRAGMENTS
         self._pause = 0.0
         self._resumes_at = -math.inf
 
@@ -124,10 +127,17 @@ class FragmentTrial:
         """
         return now >= self._resumes_at
 
+    def on_acked(self) -> None:
+        """
+        A packet in fragments arrived.
+        """
+        self.count = min(2 * self.count, MAX_FRAGMENTS)
+
     def on_lost(self, *, now: float) -> None:
         """
         A packet in fragments was lost.
         """
+        self.count = FIRST_FRAGMENTS
         if not self.is_on(now=now):
             return  # it left before the pause
         is_again = now - self._resumes_at < CALM_PAUSES * self._pause
@@ -145,7 +155,7 @@ class FragmentStore:
     __slots__ = ("_incomplete",)
 
     def __init__(self) -> None:
-        self._incomplete: dict[int, dict[int, bytes]] = {}
+        self._incomplete: dict[int, dict[int, bytes | memoryview]] = {}
 
     @property
     def size(self) -> int:
@@ -154,7 +164,7 @@ class FragmentStore:
         """
         return sum(len(each) for known in self._incomplete.values() for each in known.values())
 
-    def add(self, word: int, content: bytes) -> bytes | None:
+    def add(self, word: int, content: bytes | memoryview) -> bytes | None:
         """
         Take a fragment; returns the encrypted frames of its packet with the tag once all are there.
         """

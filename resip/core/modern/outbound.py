@@ -9,6 +9,7 @@ run of its own, or in a packet by themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 from math import ceil
 
@@ -22,12 +23,13 @@ from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.frames import PING_FRAME, stream_frames, stream_header
 from resip.core.modern.outbox import Outbox
 from resip.core.modern.parking import release_room
-from resip.core.modern.protection import HEADER_SIZE, TAG_SIZE, Sealer
+from resip.core.modern.protection import Sealer
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.redundancy import MAX_MESSAGE_SIZE
 from resip.core.modern.sent import Control
 from resip.core.modern.small_packets import SmallPackets
 from resip.core.modern.tails import Tails
+from resip.core.trains import HEADER_SIZE, TAG_SIZE
 
 #: Bytes that every packet costs beside its frames.
 PACKET_OVERHEAD = HEADER_SIZE + TAG_SIZE
@@ -206,7 +208,7 @@ class Outbound:
             self.send_padded(BASE_DATAGRAM_SIZE)
         self._probe_size = BASE_DATAGRAM_SIZE
 
-    def packets_to_send(self, *, now: float) -> list[bytes]:
+    def packets_to_send(self, *, now: float) -> Sequence[bytes]:
         """
         The next packets, sealed, at most about :data:`BURST`.
         """
@@ -239,7 +241,9 @@ class Outbound:
         if not self.burst.plaintexts:
             return []
         plaintexts, largest = self.burst.plaintexts, self.largest_datagram
-        return self._sealer.seal(self.peer_id, plaintexts, first, largest=largest)
+        if largest is None:
+            return self._sealer.seal(self.peer_id, plaintexts, first)
+        return self._sealer.seal_in_trains(self.peer_id, plaintexts, first, largest=largest)
 
     def _queue_ending(self) -> None:
         # An END that was lost falls due again without telling anybody.

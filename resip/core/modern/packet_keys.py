@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from itertools import chain
 from struct import Struct
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
@@ -110,13 +111,13 @@ class HeaderMask:
         self._key = expand(first_secret, b"resip hp", suite.key_size)
         self._context: CipherContext | None = None
 
-    def masks(self, tags: Iterable[bytes]) -> Iterator[tuple[int]]:
+    def masks(self, tags: Iterable[bytes]) -> Iterator[int]:
         """
         What to XOR each word with, in one cipher call for all of them.
         """
         if self._context is None:
             self._context = Cipher(AES(self._key), ECB()).encryptor()
-        return _MASK.iter_unpack(self._context.update(b"".join(tags)))
+        return chain.from_iterable(_MASK.iter_unpack(self._context.update(b"".join(tags))))
 
     def park(self) -> None:
         """

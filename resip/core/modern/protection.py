@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import chain
+from operator import xor
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
@@ -24,12 +26,9 @@ from resip.core.errors import LimitError
 from resip.core.modern import fragments
 from resip.core.modern.packet_keys import CipherSuite, HeaderMask, PacketKeys
 from resip.core.modern.pieces import LEAST_VIEW_SIZE
-from resip.core.modern.replay import ReplayWindow
+from resip.core.modern.replay import NUMBER_BITS, ReplayWindow, decode_number
+from resip.core.trains import HEADER_SIZE, MIN_PACKET_SIZE, TAG_SIZE, Train, Trains
 
-HEADER_SIZE = 8
-TAG_SIZE = 16
-#: A header, one byte of frames and a tag (M-14).
-MIN_PACKET_SIZE = HEADER_SIZE + 1 + TAG_SIZE
 #: Bytes that a packet is longer than its frames.
 OVERHEAD = HEADER_SIZE + TAG_SIZE
 
@@ -38,8 +37,6 @@ KEY_UPDATE_AT = 1 << 22
 #: Packets that may be sealed under one key, RFC 9001 section 6.6 (M-15).
 MAX_PACKETS_PER_KEY = 1 << 23
 
-#: Low bits of the number that a packet carries (M-11).
-NUMBER_BITS = 30
 _NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 _HEADER = Struct("!II")
@@ -60,23 +57,6 @@ class DropTrigger(StrEnum):
     TOO_OLD = "too_old"
     #: Of the previous phase, whose key is gone (M-16).
     KEY_UNAVAILABLE = "key_unavailable"
-
-
-def decode_number(low: int, next_number: int, *, bits: int = NUMBER_BITS) -> int:
-    """
-    The packet number closest to ``next_number`` whose low ``bits`` are ``low`` (M-11).
-
-    :param next_number: one more than the highest number that was authenticated.
-
-    Source: RFC 9000 appendix A.3.
-    """
-    span = 1 << bits
-    number = next_number - next_number % span + low
-    if number <= next_number - span // 2:
-        return number + span
-    if number > next_number + span // 2 and number >= span:
-        return number - span
-    return number
 
 
 class Sealer:
@@ -128,23 +108,45 @@ class Sealer:
         """
         return self._is_acked and self.room <= MAX_PACKETS_PER_KEY - KEY_UPDATE_AT
 
-    def seal(
-        self,
-        session_id: int,
-        plaintexts: Sequence[bytes],
-        first_number: int,
-        *,
-        largest: int | None = None,
-    ) -> list[bytes]:
+    def seal(self, session_id: int, plaintexts: Sequence[bytes], first_number: int) -> list[bytes]:
         """
         Whole packets with consecutive numbers.
 
         :param session_id: the id that the peer chose, a u32.
         :param plaintexts: the frames of each packet, at least one byte.
         :param first_number: of the first packet, at least :attr:`next_number`.
-        :param largest: bytes of a datagram; larger packets are cut. ``None`` cuts nothing.
         :raises ValueError: when a number was used before, or a plaintext is empty.
         :raises LimitError: when the key has no room for so many; update it first.
+        """
+        words, bodies = self._encrypt(session_id, plaintexts, first_number)
+        masked = map(xor, words, self._mask.masks([body[-TAG_SIZE:] for body in bodies]))
+        pack = _HEADER.pack
+        return [pack(session_id, word) + body for word, body in zip(masked, bodies, strict=True)]
+
+    def seal_in_trains(
+        self, session_id: int, plaintexts: Sequence[bytes], first_number: int, *, largest: int
+    ) -> Trains:
+        """
+        The same, a train for each packet: in fragments where it is too large.
+
+        :param largest: bytes of a datagram.
+        """
+        words, bodies = self._encrypt(session_id, plaintexts, first_number)
+        trains = []
+        for word, body in zip(words, bodies, strict=True):
+            parts, layout = fragments.cut(word, len(body), largest - HEADER_SIZE)
+            masks = self._mask.masks(layout.content_tails.unpack(body))
+            fields: list[int | bytes] = [session_id] * (3 * len(parts))
+            fields[1::3] = map(xor, parts, masks)
+            fields[2::3] = layout.contents.unpack(body)
+            trains.append(Train(layout.packets.pack(*fields), layout.size))
+        return Trains(trains)
+
+    def _encrypt(
+        self, session_id: int, plaintexts: Sequence[bytes], first_number: int
+    ) -> tuple[list[int], list[bytes]]:
+        """
+        The second word of each packet, unmasked, and what follows its header.
         """
         self._claim(plaintexts, first_number)
         aead, iv = self._keys.contexts()
@@ -152,17 +154,9 @@ class Sealer:
         phase = (self.generation & 1) << 31
         numbers = range(first_number, first_number + len(plaintexts))
         words = [phase | number & _NUMBER_MASK for number in numbers]
-        bodies = [
+        return words, [
             encrypt((iv ^ number).to_bytes(12), plaintext, pack(session_id, word))
             for number, word, plaintext in zip(numbers, words, plaintexts, strict=True)
-        ]
-        contents: Sequence[bytes] = bodies
-        if largest is not None:
-            words, contents = fragments.cut(words, bodies, largest - HEADER_SIZE)
-        masks = self._mask.masks([content[-TAG_SIZE:] for content in contents])
-        return [
-            pack(session_id, word ^ mask) + content
-            for word, (mask,), content in zip(words, masks, contents, strict=True)
         ]
 
     def on_acked(self, number: int) -> None:
@@ -267,40 +261,15 @@ class Opener:
         Number and plaintext of each packet, ``None`` for those that were dropped. A packet in
         fragments stands in the place of the last one that arrived, ``None`` in that of the others.
         """
+        if isinstance(packets, Trains):
+            return [one for train in packets.trains for one in self._open_train(train)]
         if packets and min(map(len, packets)) < MIN_PACKET_SIZE:
             return self._open_around_short_ones(packets)
-        masks = self._mask.masks([packet[-TAG_SIZE:] for packet in packets])
-        heads = list(_HEADER.iter_unpack(b"".join([packet[:HEADER_SIZE] for packet in packets])))
-        words = [masked ^ mask for (_, masked), (mask,) in zip(heads, masks, strict=True)]
-        if words and (words[0] | words[-1]) & fragments.FRAGMENT_BIT:
-            return self._open_fragments(packets, words)
-        opened: list[tuple[int, bytes] | None] = []
-        first, number, expected = self._expect()
-        aead, iv = self._keys.contexts()
-        decrypt, pack = aead.decrypt, _HEADER.pack
-        for packet, (session_id, _), word in zip(packets, heads, words, strict=True):
-            if word == expected:  # the packet whose turn it is, as in a burst without loss
-                is_large = len(packet) >= LEAST_VIEW_SIZE
-                body = (memoryview(packet) if is_large else packet)[HEADER_SIZE:]
-                header = pack(session_id, word)
-                try:
-                    plaintext = decrypt((iv ^ number).to_bytes(12), body, header)
-                except InvalidTag:
-                    pass  # once more below, where every case is looked at
-                else:
-                    opened.append((number, plaintext))
-                    number += 1
-                    expected += 1
-                    continue
-            if first < number:
-                self.window.accept_run(first, number)
-            opened.append(self._open_one(packet, word))
-            first, number, expected = self._expect()
-            aead, iv = self._keys.contexts()
-            decrypt = aead.decrypt
-        if first < number:
-            self.window.accept_run(first, number)
-        return opened
+        joined = b"".join([packet[:HEADER_SIZE] for packet in packets])
+        heads = list(chain.from_iterable(_HEADER.iter_unpack(joined)))
+        tails = [packet[-TAG_SIZE:] for packet in packets]
+        bodies = [_skip_header(packet) for packet in packets]
+        return self._open_bodies(heads[::2], heads[1::2], tails, bodies)
 
     def drop_previous_key(self) -> None:
         """
@@ -337,51 +306,98 @@ class Opener:
             for packet in packets
         ]
 
+    def _open_train(self, train: Train) -> Sequence[tuple[int, bytes] | None]:
+        layout = train.layout
+        if layout is None or len(train) == 1:
+            return self.open(train.datagrams())
+        fields, tails = layout.packets.unpack(train.data), layout.tails.unpack(train.data)
+        return self._open_bodies(fields[::3], fields[1::3], tails, fields[2::3])
+
+    def _open_bodies(
+        self,
+        ids: Sequence[int],
+        masked: Sequence[int],
+        tails: Sequence[bytes],
+        bodies: Sequence[bytes | memoryview],
+    ) -> list[tuple[int, bytes] | None]:
+        """
+        Open packets whose session ids, masked words, last 16 bytes and contents these are.
+        """
+        words = list(map(xor, masked, self._mask.masks(tails)))
+        if words and (words[0] | words[-1]) & fragments.FRAGMENT_BIT:
+            return self._open_fragments(ids, words, bodies)
+        opened: list[tuple[int, bytes] | None] = []
+        first, number, expected = self._expect()
+        aead, iv = self._keys.contexts()
+        decrypt, pack = aead.decrypt, _HEADER.pack
+        for session_id, word, body in zip(ids, words, bodies, strict=True):
+            if word == expected:  # the packet whose turn it is, as in a burst without loss
+                try:
+                    plaintext = decrypt((iv ^ number).to_bytes(12), body, pack(session_id, word))
+                except InvalidTag:
+                    pass  # once more below, where every case is looked at
+                else:
+                    opened.append((number, plaintext))
+                    number += 1
+                    expected += 1
+                    continue
+            if first < number:
+                self.window.accept_run(first, number)
+            opened.append(self._open_one(session_id, word, body))
+            first, number, expected = self._expect()
+            aead, iv = self._keys.contexts()
+            decrypt = aead.decrypt
+        if first < number:
+            self.window.accept_run(first, number)
+        return opened
+
     def _open_fragments(
-        self, packets: Sequence[bytes], words: Sequence[int]
+        self, ids: Sequence[int], words: Sequence[int], bodies: Sequence[bytes | memoryview]
     ) -> list[tuple[int, bytes] | None]:
         """
         Open a batch with fragments in it: most come in order, and all of a packet at once.
         """
         opened: list[tuple[int, bytes] | None] = []
         at = 0
-        while at < len(packets):
-            is_fragment = fragments.is_fragment(words[at], len(packets[at]))
+        while at < len(words):
+            word, body = words[at], bodies[at]
+            is_fragment = fragments.is_fragment(word, HEADER_SIZE + len(body))
             count = fragments.count_train(words, at) if is_fragment else 0
             if count:
-                body = b"".join([packet[HEADER_SIZE:] for packet in packets[at : at + count]])
+                joined = b"".join(bodies[at : at + count])
                 opened += [None] * (count - 1)
-                opened.append(self._open_joined(packets[at], words[at], body))
+                opened.append(self._open_joined(ids[at], word, joined))
             else:
-                opened.append(self._open_one(packets[at], words[at]))
+                opened.append(self._open_one(ids[at], word, body))
             at += count or 1
         return opened
 
-    def _open_one(self, packet: bytes, word: int) -> tuple[int, bytes] | None:
-        body = packet[HEADER_SIZE:]
-        if not fragments.is_fragment(word, len(packet)):
+    def _open_one(
+        self, session_id: int, word: int, body: bytes | memoryview
+    ) -> tuple[int, bytes] | None:
+        if not fragments.is_fragment(word, HEADER_SIZE + len(body)):
             number = decode_number(word & _NUMBER_MASK, self.window.next_number)
-            return self._open_body(packet, word >> 31, number, body)
+            return self._open_body(session_id, word >> 31, number, body)
         if self._fragments is None:
             self._fragments = fragments.FragmentStore()
         joined = self._fragments.add(word, body)
-        return None if joined is None else self._open_joined(packet, word, joined)
+        return None if joined is None else self._open_joined(session_id, word, joined)
 
-    def _open_joined(self, packet: bytes, word: int, body: bytes) -> tuple[int, bytes] | None:
+    def _open_joined(self, session_id: int, word: int, body: bytes) -> tuple[int, bytes] | None:
         if len(body) > fragments.MAX_JOINED_SIZE:
             return None  # M-70
         low, following = fragments.read_number(word), self.window.next_number
         number = decode_number(low, following, bits=fragments.NUMBER_BITS)
-        return self._open_body(packet, word >> 31, number, body)
+        return self._open_body(session_id, word >> 31, number, body)
 
     def _open_body(
-        self, packet: bytes, phase: int, number: int, body: bytes
+        self, session_id: int, phase: int, number: int, body: bytes | memoryview
     ) -> tuple[int, bytes] | None:
         keys = self._keys_for(phase, number)
         if keys is None:
             return self._dropped(DropTrigger.KEY_UNAVAILABLE)
         aead, iv = keys.contexts()
-        header = packet[:4] + (phase << 31 | number & _NUMBER_MASK).to_bytes(4)
+        header = _HEADER.pack(session_id, phase << 31 | number & _NUMBER_MASK)
         try:
             plaintext = aead.decrypt((iv ^ number).to_bytes(12), body, header)
         except InvalidTag:
@@ -415,3 +431,8 @@ class Opener:
     def _dropped(self, trigger: DropTrigger) -> tuple[int, bytes] | None:
         self.drops[trigger] = self.drops.get(trigger, 0) + 1
         return None
+
+
+def _skip_header(packet: bytes) -> bytes | memoryview:
+    is_large = len(packet) >= LEAST_VIEW_SIZE  # then a copy costs more than a view
+    return (memoryview(packet) if is_large else packet)[HEADER_SIZE:]

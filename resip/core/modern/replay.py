@@ -1,10 +1,14 @@
 """
-Each packet once, and each hello once: what a receiver remembers so that a recording starts nothing.
+Packet numbers at the receiver, each once, and each hello once: what it remembers so that a
+recording starts nothing.
 """
 
 from __future__ import annotations
 
 from resip.core.rangeset import RangeSet
+
+#: Low bits of its number that a packet carries (M-11).
+NUMBER_BITS = 30
 
 #: How far below the highest number a packet may still arrive (M-13).
 REPLAY_WINDOW = 65_536
@@ -19,6 +23,23 @@ _RANGES_DROPPED = MAX_RANGES // 4
 
 #: Static keys that a :class:`HelloFilter` remembers, about 12 MiB.
 MAX_FILTERED_KEYS = 65_536
+
+
+def decode_number(low: int, next_number: int, *, bits: int = NUMBER_BITS) -> int:
+    """
+    The packet number closest to ``next_number`` whose low ``bits`` are ``low`` (M-11).
+
+    :param next_number: one more than the highest number that was authenticated.
+
+    Source: RFC 9000 appendix A.3.
+    """
+    span = 1 << bits
+    number = next_number - next_number % span + low
+    if number <= next_number - span // 2:
+        return number + span
+    if number > next_number + span // 2 and number >= span:
+        return number - span
+    return number
 
 
 class ReplayWindow:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from resip.core.modern.ids import TOKEN_SIZE
-from resip.core.modern.protection import MIN_PACKET_SIZE
+from resip.core.trains import MIN_PACKET_SIZE
 from resip.core.types import RandomBytes
 
 #: The smallest packet that is answered (M-41).

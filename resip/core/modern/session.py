@@ -177,7 +177,7 @@ class ModernSession:
 
     # Output and time.
 
-    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def datagrams_to_send(self, *, now: float) -> list[tuple[Path, Sequence[bytes]]]:
         """
         The packets to send now.
         """
@@ -191,7 +191,7 @@ class ModernSession:
             return []
         return self._connection.packets_to_send(now=now)
 
-    def probes_to_send(self, *, now: float) -> list[tuple[Path, list[bytes]]]:
+    def probes_to_send(self, *, now: float) -> list[tuple[Path, Sequence[bytes]]]:
         """
         The packets to send now on other paths.
         """

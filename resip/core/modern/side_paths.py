@@ -4,6 +4,8 @@ What goes by paths that are not in use: questions, answers, early acknowledgemen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resip.core.modern.acks import AckState
 from resip.core.modern.frames import path_challenge_frame, path_response_frame
 from resip.core.modern.ids import PeerIds
@@ -17,7 +19,7 @@ from resip.core.types import Path
 #: Answers to challenges that wait for the next packets; each was asked for by one packet.
 MAX_PATH_RESPONSES = 8
 
-Batches = list[tuple[Path, list[bytes]]]
+Batches = list[tuple[Path, Sequence[bytes]]]
 
 
 class SidePaths:

@@ -4,6 +4,8 @@ How large the next packets are, and how many go at a time: what the path takes a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resip.core.congestion.rate import AckReport, RateController
 from resip.core.modern.fragments import FragmentTrial, count_fragments
 from resip.core.modern.introduction import FIRST_INTRODUCTIONS, Introduction
@@ -11,17 +13,18 @@ from resip.core.modern.loss import ordinary_timeouts
 from resip.core.modern.mtu import BASE_SIZE, PathMtuSearch
 from resip.core.modern.outbound import BURST, Outbound
 from resip.core.modern.paths import CHALLENGE_RESERVE, PathState
-from resip.core.modern.protection import HEADER_SIZE
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.reliable_sizes import reliable_sizes
+from resip.core.modern.sent import SentRun
 from resip.core.trace import Trace
+from resip.core.trains import HEADER_SIZE
 
 #: Bytes to an address that is not validated below which waiting for more is better.
 LEAST_BUDGET = 128
 #: Probe timeouts in a row from which on packets have the base size.
 SILENT_TIMEOUTS = 2
-#: Bytes of a burst of packets that leave in fragments. Half as much costs a tenth more.
-FRAGMENTED_BURST = 512 * 1024
+#: Packets in fragments that leave together. Half as many cost a tenth more.
+FRAGMENTED_BURST = 8
 
 
 class PacketSizing:
@@ -57,7 +60,7 @@ class PacketSizing:
         self._trace = trace
         self._introduction = Introduction(is_over=not is_client)
         self._is_introduction_due = is_client
-        # Most sessions never need one.
+        # Most sessions never send any.
         self._fragments: FragmentTrial | None = None
         self.mtu = PathMtuSearch()
 
@@ -80,9 +83,11 @@ class PacketSizing:
         """
         Packets were acknowledged or lost.
         """
-        if any(run.size > self.mtu.size and not run.is_probe for run in report.lost):
-            self._fragments = self._fragments or FragmentTrial()
-            self._fragments.on_lost(now=now)
+        if self._fragments is not None:
+            if self._has_large(report.acked):
+                self._fragments.on_acked()
+            if self._has_large(report.lost):
+                self._fragments.on_lost(now=now)
         self.mtu.on_ack(report, probe_timeout=self._recovery.base_probe_timeout)
 
     def on_probe_timeout(self, count: int) -> None:
@@ -127,6 +132,9 @@ class PacketSizing:
         is_silent = self._recovery.pto_count >= SILENT_TIMEOUTS
         return min(self.mtu.size, BASE_SIZE) if is_silent else self.mtu.size
 
+    def _has_large(self, runs: Sequence[SentRun]) -> bool:
+        return any(run.size > self.mtu.size and not run.is_probe for run in runs)
+
     def _may_fragment(self, *, now: float) -> bool:
         is_on = self._fragments is None or self._fragments.is_on(now=now)
         return is_on and self._outbound.may_fragment
@@ -139,8 +147,10 @@ class PacketSizing:
         if count == 1:
             return BURST
         outbound.largest_datagram = size
+        self._fragments = self._fragments or FragmentTrial()
+        count = min(count, self._fragments.count)
         outbound.datagram_size = HEADER_SIZE + count * (size - HEADER_SIZE)
-        return FRAGMENTED_BURST // outbound.datagram_size
+        return FRAGMENTED_BURST
 
     def _pad(self, state: PathState, *, now: float) -> bool:
         """

@@ -99,11 +99,23 @@ class TimingTests(SynchronousTestCase):
         Of who does not wait, many more packets are acknowledged together, but none later.
         """
         receiver = Receiver()
-        receiver.acks.is_patient = True
+        receiver.acks.threshold = acks.PATIENT_THRESHOLD
         receiver.receive(0, acks.PATIENT_THRESHOLD - 2, now=1.0)
         self.assertEqual(receiver.acks.due_time, 1.0 + acks.ACK_DELAY)
         receiver.receive(acks.PATIENT_THRESHOLD - 1, now=1.001)
         self.assertEqual(receiver.acks.due_time, 1.001)
+
+    def test_a_loss_is_told_sooner(self) -> None:
+        """
+        Where many packets are acknowledged together, one is enough when another is missing.
+        """
+        for first, due in ((1, 1.0 + acks.ACK_DELAY), (2, 1.0)):
+            receiver = Receiver()
+            receiver.acks.threshold = acks.FRAGMENTED_THRESHOLD
+            receiver.receive(0, now=0.5)
+            receiver.acks.take(now=0.6)
+            receiver.receive(first, now=1.0)
+            self.assertEqual(receiver.acks.due_time, due)
 
     def test_copies_get_no_answer_of_their_own(self) -> None:
         """

@@ -5,10 +5,12 @@ Tests of :mod:`resip.core.modern.connection`: strangers, paths and ids, between 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.events import PathChanged
+from resip.core.modern.acks import ACK_THRESHOLD, FRAGMENTED_THRESHOLD, PATIENT_THRESHOLD
 from resip.core.modern.frames import PING_FRAME, path_challenge_frame
 from resip.core.modern.reliable_sizes import UNPACED_SIZE
 from resip.core.modern.session import ModernSession
@@ -60,7 +62,7 @@ class Case(SynchronousTestCase):
 
         self.patch(link, "transmit", record)
 
-    def receive(self, packet: bytes, path: Path) -> list[tuple[Path, list[bytes]]]:
+    def receive(self, packet: bytes, path: Path) -> Sequence[tuple[Path, Sequence[bytes]]]:
         """
         Let the server have a packet; returns what it sends at once.
         """
@@ -140,7 +142,7 @@ class AmplificationTests(Case):
             session.receive_datagrams([packet], path, now=now)
         end = now + seconds
         while now <= end:
-            batches = session.probes_to_send(now=now) + session.datagrams_to_send(now=now)
+            batches = *session.probes_to_send(now=now), *session.datagrams_to_send(now=now)
             for where, batch in batches:
                 total += sum(map(len, batch)) if where == path else 0
             timer = session.get_timer()
@@ -252,29 +254,36 @@ class PatienceTests(Case):
     How many packets are acknowledged together (M-33).
     """
 
-    def is_patient(self, size: int, *, is_reliable: bool) -> bool:
+    def threshold(self, size: int, *, is_reliable: bool) -> int:
         """
-        Whether the server takes its peer for one who does not wait, after a packet of this size.
+        How many packets the server acknowledges together, after one of this size.
         """
         packet = Insider().seal(PING_FRAME + bytes(size))
         path = Path("stream", ("203.0.113.9", 666), is_reliable=is_reliable)
         self.assertTrue(self.server.session.receive_datagrams([packet], path, now=self.pair.now))
-        return modern(self.server).connection.acks.is_patient
+        return modern(self.server).connection.acks.threshold
 
     def test_who_sends_large_packets_on_a_connection_does_not_wait(self) -> None:
         """
         Neither pace nor window hold back who sends that fast; others are answered at once.
         """
-        self.assertTrue(self.is_patient(UNPACED_SIZE, is_reliable=True))
+        self.assertEqual(self.threshold(UNPACED_SIZE, is_reliable=True), PATIENT_THRESHOLD)
 
     def test_others_wait(self) -> None:
         """
         Who sends smaller packets may be held back by pace and window.
         """
-        self.assertFalse(self.is_patient(UNPACED_SIZE // 2, is_reliable=True))
+        self.assertEqual(self.threshold(UNPACED_SIZE // 2, is_reliable=True), ACK_THRESHOLD)
 
-    def test_large_datagrams(self) -> None:
+    def test_ordinary_datagrams(self) -> None:
         """
-        On a path that loses, news of a loss is waited for.
+        So may who sends packets of a path's size.
         """
-        self.assertFalse(self.is_patient(UNPACED_SIZE, is_reliable=False))
+        self.assertEqual(self.threshold(1400, is_reliable=False), ACK_THRESHOLD)
+
+    def test_large_packets_in_fragments(self) -> None:
+        """
+        A window holds back who sends them, so that they are acknowledged sooner.
+        """
+        size = UNPACED_SIZE
+        self.assertEqual(self.threshold(size, is_reliable=False), FRAGMENTED_THRESHOLD)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from resip.core.modern.packet_keys import CipherSuite
-from resip.core.modern.protection import MIN_PACKET_SIZE, DropTrigger, Opener, Sealer
+from resip.core.modern.protection import DropTrigger, Opener, Sealer
+from resip.core.trains import MIN_PACKET_SIZE
 from tests.support.protection import AES_GCM, SECRET, SESSION_ID, opened, pair, seal
 
 

@@ -4,6 +4,7 @@ Tests of :mod:`resip.core.modern.protection`, by the numbers of docs/protocol.md
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,8 +20,8 @@ from resip.core.modern.protection import (
     DropTrigger,
     Opener,
     Sealer,
-    decode_number,
 )
+from resip.core.modern.replay import decode_number
 from tests.support.protection import (
     AES_GCM,
     SECRET,
@@ -195,16 +196,18 @@ class ParkTests(SynchronousTestCase):
         tracemalloc.start()
         try:
             before = 0
-            for n in range(101):
-                if n == 1:  # the first leaves memory behind that the interpreter keeps for others
-                    before, _ = tracemalloc.get_traced_memory()
+            for n in range(110):
+                if n == 10:  # the first leave memory behind that the interpreter keeps for others
                     parked.clear()
+                    gc.collect()
+                    before, _ = tracemalloc.get_traced_memory()
                 secret = n.to_bytes(32)
                 sealer, opener = Sealer(AES_GCM, secret), Opener(AES_GCM, secret, drops)
                 opener.open(seal(sealer, 1000))
                 sealer.park()
                 opener.park()
                 parked.append((sealer, opener))
+            gc.collect()
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

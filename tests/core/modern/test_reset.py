@@ -10,7 +10,6 @@ import random
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.modern.protection import MIN_PACKET_SIZE
 from resip.core.modern.reset import (
     MAX_RESETS_PER_SECOND,
     MIN_TRIGGER_SIZE,
@@ -21,6 +20,7 @@ from resip.core.modern.reset import (
     make_id,
     reset_token,
 )
+from resip.core.trains import MIN_PACKET_SIZE
 
 KEY = derive_reset_key(X25519PrivateKey.from_private_bytes(bytes(31) + b"k"))
 SESSION_ID = make_id(KEY, random.Random(5).randbytes)

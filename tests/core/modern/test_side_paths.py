@@ -169,9 +169,8 @@ class NewAddressTests(SynchronousTestCase):
         packets: list[bytes] = []
         end = now + seconds
         while now <= end:
-            for where, batch in session.probes_to_send(now=now) + session.datagrams_to_send(
-                now=now
-            ):
+            batches = *session.probes_to_send(now=now), *session.datagrams_to_send(now=now)
+            for where, batch in batches:
                 packets += batch if where == path else []
             timer = session.get_timer()
             now = max(now + 0.001, end + 1 if timer is None else timer)
