@@ -49,6 +49,9 @@ FEWEST_PACKETS = 2.0
 FAIR_SHARE = 0.8
 #: In each round with a short queue, so much of that is kept.
 FREE_RATE_DECAY = 0.95
+#: With more jitter than this share of the shortest round trip, the few samples of a round say
+#: little about the queue, and answers to earlier packets still come in.
+LARGE_JITTER = 0.15
 #: DOWN gives up after so many loops.
 DOWN_LOOPS = 12.0
 MIN_RTT_GAIN = 0.5
@@ -196,6 +199,15 @@ class ProbeCycle:
     def _elapsed(self, now: float) -> float:
         return now - self._log.current.started_at
 
+    @property
+    def _shown_delay(self) -> float:
+        """
+        Seconds in queues; with much jitter the smallest that packets of the current state saw.
+        """
+        delay = self._model.delay
+        has_jitter = delay.jitter > LARGE_JITTER * delay.minimum
+        return self._log.current.queue_delay if has_jitter else delay.current
+
     def _leave_startup(self, now: float) -> None:
         self._startup.finish()
         self.experiment.on_startup_finished(now=now)
@@ -248,7 +260,7 @@ class ProbeCycle:
             return
         # While the application sends less than the path carries, probing shows nothing.
         if elapsed >= self._cruise_time and not model.rounds.is_app_limited:
-            self._is_own_queue = model.delay.current <= model.low_delay
+            self._is_own_queue = self._shown_delay <= model.low_delay
             self._enter(State.UP, now)
 
     def _advance_up(self, now: float) -> None:
@@ -267,9 +279,12 @@ class ProbeCycle:
         model, elapsed, detector = self._model, self._elapsed(now), self._detector
         if elapsed < model.step:
             return
-        # What was sent since a round trip ago is not yet in the delay: it drains unseen.
-        unseen = (1 - DOWN_GAIN) * model.step if self._is_own_queue else 0.0
-        is_drained = model.delay.current <= model.low_delay + unseen
+        if self._is_own_queue:
+            # What was sent since a round trip ago is not yet in the delay: it drains unseen.
+            unseen = (1 - DOWN_GAIN) * model.step
+            is_drained = self._shown_delay <= model.low_delay + unseen
+        else:
+            is_drained = model.delay.current <= model.low_delay
         is_over = self.competition is not None or is_drained or model.is_thin(FEWEST_PACKETS)
         if is_over or elapsed > DOWN_LOOPS * model.loop:
             self._enter(State.CRUISE, now)

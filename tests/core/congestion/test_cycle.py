@@ -1,9 +1,11 @@
 """
-Tests for :mod:`resip.core.congestion.cycle`: what thin traffic may teach, and what a
-competitor may take.
+Tests for :mod:`resip.core.congestion.cycle`: what thin traffic may teach, what jitter hides,
+and what a competitor may take.
 """
 
 from __future__ import annotations
+
+import math
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -74,6 +76,60 @@ class ThinTrafficTests(SynchronousTestCase):
         """
         _, model = cruise_in_a_queue(served=5e5, is_app_limited=True)
         self.assertLess(model.rate, RATE)
+
+
+def probe_once(*, jitter: float, cruise: float, down: float) -> State:
+    """
+    Cruise, probe and slow down, while round trips show a little more than a short queue.
+
+    :param jitter: seconds from one round trip to the next.
+    :param cruise: the shortest queue delay of the packets of CRUISE. :param down: of DOWN.
+    :return: the state after as much of DOWN as it lasts at least.
+    """
+    model, log = make_model(rate=RATE), PhaseLog(now=1.0)
+    for number in range(40):
+        model.delay.update(0.1 + jitter * (number % 2), now=1.0)
+    model.delay.end_round(now=1.0)
+    cycle = ProbeCycle(model, log, lambda: 0.5)
+    log.enter(State.CRUISE, rate=RATE, now=1.0)
+    log.current.queue_delay = cruise
+    now, rtt = 1.0, 0.1 + 1.5 * model.low_delay
+    while cycle.state is not State.DOWN:
+        now += 0.11
+        go_on(cycle, model, log, rtt=rtt, served=RATE, now=now)
+    log.current.queue_delay = down
+    go_on(cycle, model, log, rtt=rtt, served=RATE, now=now + 0.11)
+    return cycle.state
+
+
+class JitterTests(SynchronousTestCase):
+    """
+    Where round trips differ much, a round of them does not say how long the queue is.
+    """
+
+    def test_any_packet_of_cruise_tells_that_the_queue_was_short(self) -> None:
+        """
+        Then DOWN counts on what drains unseen.
+        """
+        self.assertIs(probe_once(jitter=0.012, cruise=0.0, down=0.03), State.CRUISE)
+
+    def test_a_queue_that_all_of_cruise_saw_is_drained_to_the_end(self) -> None:
+        """
+        It may be somebody else's.
+        """
+        self.assertIs(probe_once(jitter=0.012, cruise=0.03, down=0.03), State.DOWN)
+
+    def test_only_answers_to_down_end_it(self) -> None:
+        """
+        Those to earlier packets may not know yet what UP put into the queue.
+        """
+        self.assertIs(probe_once(jitter=0.012, cruise=0.0, down=math.inf), State.DOWN)
+
+    def test_without_jitter_a_round_tells(self) -> None:
+        """
+        The newest round counts, whatever the phases saw.
+        """
+        self.assertIs(probe_once(jitter=0.0, cruise=0.0, down=0.0), State.DOWN)
 
 
 class CompetitorTests(SynchronousTestCase):
