@@ -86,11 +86,12 @@ class Train:
     @property
     def layout(self) -> Layout | None:
         """
-        How to read it; ``None`` when a datagram is too short for a packet, or there are too many.
+        How to read it; ``None`` when a datagram is too short for a packet, there are too many, or
+        there is one only, for whose size a layout is not worth its while.
         """
         count = len(self)
         last = len(self.data) - (count - 1) * self.size
-        is_usual = count <= MAX_DATAGRAMS and last >= MIN_PACKET_SIZE
+        is_usual = 1 < count <= MAX_DATAGRAMS and last >= MIN_PACKET_SIZE
         return layout_of(count, self.size, last) if is_usual else None
 
     def datagrams(self) -> Sequence[bytes]:

@@ -308,7 +308,7 @@ class Opener:
 
     def _open_train(self, train: Train) -> Sequence[tuple[int, bytes] | None]:
         layout = train.layout
-        if layout is None or len(train) == 1:
+        if layout is None:
             return self.open(train.datagrams())
         fields, tails = layout.packets.unpack(train.data), layout.tails.unpack(train.data)
         return self._open_bodies(fields[::3], fields[1::3], tails, fields[2::3])

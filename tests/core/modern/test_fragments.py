@@ -180,7 +180,7 @@ class OpenTests(SynchronousTestCase):
 
     def test_the_low_bits_begin_anew(self) -> None:
         """
-        Twenty bits of the number suffice where packets come in order (M-11).
+        Eighteen bits of the number suffice where packets come in order (M-11).
         """
         sealer, opener = pair()
         for number in ((1 << 18) - 1, (1 << 18) + 5, (5 << 18) + 3):
