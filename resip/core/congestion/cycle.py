@@ -40,6 +40,10 @@ DECREASE = 0.9
 HOLD_MINIMUM = 0.9
 HOLD_LOOPS = 3.0
 DOWN_GAIN = 0.75
+#: With much jitter the end of DOWN shows late, and the queue runs dry. Flows that take loss for
+#: congestion need DOWN that deep, but where more than this share gets lost they send little.
+GENTLE_DOWN_GAIN = 0.95
+GENTLE_DOWN_LOSS = 0.05
 #: A queue of so many high delays, or half a round trip, is drained at DRAIN_GAIN.
 DEEP_QUEUE = 3.0
 #: Who sends less than so many packets a round trip fills no queue, and can test nothing.
@@ -204,9 +208,18 @@ class ProbeCycle:
         """
         Seconds in queues; with much jitter the smallest that packets of the current state saw.
         """
+        return self._log.current.queue_delay if self._has_jitter else self._model.delay.current
+
+    @property
+    def _has_jitter(self) -> bool:
         delay = self._model.delay
-        has_jitter = delay.jitter > LARGE_JITTER * delay.minimum
-        return self._log.current.queue_delay if has_jitter else delay.current
+        return delay.jitter > LARGE_JITTER * delay.minimum
+
+    @property
+    def _down_gain(self) -> float:
+        is_lossy = self._model.floor.value > GENTLE_DOWN_LOSS
+        is_gentle = is_lossy and self._has_jitter and self._is_own_queue
+        return GENTLE_DOWN_GAIN if is_gentle else DOWN_GAIN
 
     def _leave_startup(self, now: float) -> None:
         self._startup.finish()
@@ -281,7 +294,7 @@ class ProbeCycle:
             return
         if self._is_own_queue:
             # What was sent since a round trip ago is not yet in the delay: it drains unseen.
-            unseen = (1 - DOWN_GAIN) * model.step
+            unseen = (1 - self._down_gain) * model.step
             is_drained = self._shown_delay <= model.low_delay + unseen
         else:
             is_drained = model.delay.current <= model.low_delay
@@ -331,7 +344,7 @@ class ProbeCycle:
         deep = max(DEEP_QUEUE * model.high_delay, model.delay.minimum / 2)
         is_deep = model.delay.current > deep and not model.is_competing
         base = max(min(model.rate, model.rounds.served), 0.1 * model.rate)
-        return base * (DRAIN_GAIN if is_deep else DOWN_GAIN)
+        return base * (DRAIN_GAIN if is_deep else self._down_gain)
 
     def _startup_rate(self) -> float:
         return self._startup.pacing_rate

@@ -66,6 +66,9 @@ LONGEST_PAUSE = 5.0
 UNPROVEN_GROWTH = 1.3
 VALIDATION_STEPS = 200
 VALIDATION_INTERVAL = 20.0
+#: Each time that the floor held, the interval grows by this, up to so many times its length.
+INTERVAL_GROWTH = 2.0
+LONGEST_INTERVAL = 4.0
 #: A doubt that stayed may have found a part of the excess only.
 EXCESS_INTERVAL = 0.25
 #: A floor above this found by start-up is put to the test at once.
@@ -373,7 +376,8 @@ class LossExperiment:
         else:
             if is_queue_low and not self._is_suspected(now):
                 self._raise_floor()
-            self._interval_factor = min(2.0, max(1.0, self._interval_factor * 1.5))
+            factor = INTERVAL_GROWTH * self._interval_factor
+            self._interval_factor = min(LONGEST_INTERVAL, max(1.0, factor))
         self._proven_rate = self._model.rate
         self._cuts.forget()
         self._schedule_validation(now)

@@ -9,7 +9,7 @@ import math
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from resip.core.congestion.cycle import FAIR_SHARE, ProbeCycle
+from resip.core.congestion.cycle import DOWN_GAIN, FAIR_SHARE, GENTLE_DOWN_GAIN, ProbeCycle
 from resip.core.congestion.model import PathModel
 from resip.core.congestion.phases import PhaseLog, State
 from tests.core.congestion.support import make_model, make_sample
@@ -78,28 +78,47 @@ class ThinTrafficTests(SynchronousTestCase):
         self.assertLess(model.rate, RATE)
 
 
-def probe_once(*, jitter: float, cruise: float, down: float) -> State:
+class Probe:
     """
-    Cruise, probe and slow down, while round trips show a little more than a short queue.
+    A cycle that cruised and probed, while round trips showed a little more than a short queue,
+    and now enters DOWN.
 
     :param jitter: seconds from one round trip to the next.
-    :param cruise: the shortest queue delay of the packets of CRUISE. :param down: of DOWN.
-    :return: the state after as much of DOWN as it lasts at least.
+    :param cruise: the shortest queue delay of the packets of CRUISE.
+    :param loss: what the path itself loses.
     """
-    model, log = make_model(rate=RATE), PhaseLog(now=1.0)
-    for number in range(40):
-        model.delay.update(0.1 + jitter * (number % 2), now=1.0)
-    model.delay.end_round(now=1.0)
-    cycle = ProbeCycle(model, log, lambda: 0.5)
-    log.enter(State.CRUISE, rate=RATE, now=1.0)
-    log.current.queue_delay = cruise
-    now, rtt = 1.0, 0.1 + 1.5 * model.low_delay
-    while cycle.state is not State.DOWN:
-        now += 0.11
-        go_on(cycle, model, log, rtt=rtt, served=RATE, now=now)
-    log.current.queue_delay = down
-    go_on(cycle, model, log, rtt=rtt, served=RATE, now=now + 0.11)
-    return cycle.state
+
+    def __init__(self, *, jitter: float, cruise: float, loss: float = 0.0) -> None:
+        self._model, self._log = make_model(rate=RATE, loss=loss), PhaseLog(now=1.0)
+        for number in range(40):
+            self._model.delay.update(0.1 + jitter * (number % 2), now=1.0)
+        self._model.delay.end_round(now=1.0)
+        self._rtt = 0.1 + 1.5 * self._model.low_delay
+        self._cycle = ProbeCycle(self._model, self._log, lambda: 0.5)
+        self._log.enter(State.CRUISE, rate=RATE, now=1.0)
+        self._log.current.queue_delay = cruise
+        self._now = 1.0
+        while self._cycle.state is not State.DOWN:
+            self._pass_round_trip()
+
+    @property
+    def gain(self) -> float:
+        """
+        The pacing rate as a share of the bottleneck's.
+        """
+        return self._cycle.pacing_rate(now=self._now) / RATE
+
+    def answer(self, queue_delay: float) -> State:
+        """
+        The state after as much of DOWN as it lasts at least, whose packets saw this queue.
+        """
+        self._log.current.queue_delay = queue_delay
+        self._pass_round_trip()
+        return self._cycle.state
+
+    def _pass_round_trip(self) -> None:
+        self._now += 0.11
+        go_on(self._cycle, self._model, self._log, rtt=self._rtt, served=RATE, now=self._now)
 
 
 class JitterTests(SynchronousTestCase):
@@ -111,25 +130,42 @@ class JitterTests(SynchronousTestCase):
         """
         Then DOWN counts on what drains unseen.
         """
-        self.assertIs(probe_once(jitter=0.012, cruise=0.0, down=0.03), State.CRUISE)
+        self.assertIs(Probe(jitter=0.012, cruise=0.0).answer(0.03), State.CRUISE)
 
     def test_a_queue_that_all_of_cruise_saw_is_drained_to_the_end(self) -> None:
         """
         It may be somebody else's.
         """
-        self.assertIs(probe_once(jitter=0.012, cruise=0.03, down=0.03), State.DOWN)
+        self.assertIs(Probe(jitter=0.012, cruise=0.03).answer(0.03), State.DOWN)
 
     def test_only_answers_to_down_end_it(self) -> None:
         """
         Those to earlier packets may not know yet what UP put into the queue.
         """
-        self.assertIs(probe_once(jitter=0.012, cruise=0.0, down=math.inf), State.DOWN)
+        self.assertIs(Probe(jitter=0.012, cruise=0.0).answer(math.inf), State.DOWN)
 
     def test_without_jitter_a_round_tells(self) -> None:
         """
         The newest round counts, whatever the phases saw.
         """
-        self.assertIs(probe_once(jitter=0.0, cruise=0.0, down=0.0), State.DOWN)
+        self.assertIs(Probe(jitter=0.0, cruise=0.0).answer(0.0), State.DOWN)
+
+    def test_where_much_is_lost_the_queue_is_drained_gently(self) -> None:
+        """
+        Else the line would run dry before answers tell.
+        """
+        self.assertAlmostEqual(Probe(jitter=0.012, cruise=0.0, loss=0.1).gain, GENTLE_DOWN_GAIN)
+
+    def test_a_queue_is_drained_fast_otherwise(self) -> None:
+        """
+        Without loss, with somebody else's packets in the queue, and where its end shows in time.
+        """
+        for probe in (
+            Probe(jitter=0.012, cruise=0.0, loss=0.01),
+            Probe(jitter=0.012, cruise=0.03, loss=0.1),
+            Probe(jitter=0.0, cruise=0.0, loss=0.1),
+        ):
+            self.assertAlmostEqual(probe.gain, DOWN_GAIN)
 
 
 class CompetitorTests(SynchronousTestCase):

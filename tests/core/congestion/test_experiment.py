@@ -245,6 +245,20 @@ class ValidationTests(SynchronousTestCase):
         self.assertFalse(experiment.wants_validation(now=9.0))
         self.assertTrue(experiment.wants_validation(now=11.0))
 
+    def test_a_floor_that_held_is_tested_less_often(self) -> None:
+        """
+        Each cut costs the line a part of a second: the next comes after 40, then after 80.
+        """
+        model = make_model(loss=0.3)
+        experiment = LossExperiment(model, lambda: 0.5)
+        now = 0.0
+        for pause in (40.0, 80.0, 80.0):
+            experiment.begin_validation()
+            experiment.judge(make_phase(State.CUT, sent=150, lost=45), is_queue_low=True, now=now)
+            self.assertFalse(experiment.wants_validation(now=now + pause - 1))
+            self.assertTrue(experiment.wants_validation(now=now + pause + 1))
+            now += pause
+
     def test_growth_must_be_proven(self) -> None:
         """
         On a lossy path a rate well above the validated one asks for a validation.
