@@ -41,9 +41,10 @@ HOLD_MINIMUM = 0.9
 HOLD_LOOPS = 3.0
 DOWN_GAIN = 0.75
 #: With much jitter the end of DOWN shows late, and the queue runs dry. Flows that take loss for
-#: congestion need DOWN that deep, but where more than this share gets lost they send little.
+#: congestion need DOWN that deep, but where more than the first share gets lost they send little.
+#: Above the second too few answers are left to tell what a gentle DOWN did.
 GENTLE_DOWN_GAIN = 0.95
-GENTLE_DOWN_LOSS = 0.05
+GENTLE_DOWN_LOSSES = (0.05, 0.2)
 #: A queue of so many high delays, or half a round trip, is drained at DRAIN_GAIN.
 DEEP_QUEUE = 3.0
 #: Who sends less than so many packets a round trip fills no queue, and can test nothing.
@@ -217,7 +218,8 @@ class ProbeCycle:
 
     @property
     def _down_gain(self) -> float:
-        is_lossy = self._model.floor.value > GENTLE_DOWN_LOSS
+        least, most = GENTLE_DOWN_LOSSES
+        is_lossy = least < self._model.floor.value < most
         is_gentle = is_lossy and self._has_jitter and self._is_own_queue
         return GENTLE_DOWN_GAIN if is_gentle else DOWN_GAIN
 

@@ -43,6 +43,10 @@ UNDECIDED_DEVIATIONS = 2.5
 EXCESS_CORRECTION = 0.7
 EXCESS_DEVIATIONS = 2.2
 EXCESS_MARGIN = 0.02
+#: Above this floor overflow alone is an unlikely cause, and a first cut that finds less than so
+#: many deviations is chance more often: it only asks for others, on which the verdict then rests.
+HIGH_LOSS = 0.35
+HIGH_LOSS_DEVIATIONS = 4.5
 #: The cut of one of so many flows that overload the path together lowers the loss a little. A
 #: fall of more than this share of that is doubtful, unless chance explains it, as with bursts.
 FLOWS = 6
@@ -122,6 +126,12 @@ class PooledCuts:
         self.sent += phase.sent
         self.lost += phase.lost
         self.trials += 1
+
+    def start_over(self) -> None:
+        """
+        Remember only how many cuts there were.
+        """
+        self.sent = self.lost = 0
 
     def forget(self) -> None:
         """
@@ -322,6 +332,10 @@ class LossExperiment:
         is_doubtful = fall > DOUBT_DEVIATIONS * deviation and self._is_shared(fall, floor.value)
         if not is_doubtful:
             return Verdict.CONFIRMED
+        is_surprising = floor.value > HIGH_LOSS and fall < HIGH_LOSS_DEVIATIONS * deviation
+        if is_surprising and cuts.trials == 1:
+            cuts.start_over()
+            return Verdict.UNDECIDED
         if fall <= certain and cuts.trials < TRIALS:
             return Verdict.UNDECIDED
         return Verdict.EXCESS

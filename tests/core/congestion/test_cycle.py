@@ -158,10 +158,11 @@ class JitterTests(SynchronousTestCase):
 
     def test_a_queue_is_drained_fast_otherwise(self) -> None:
         """
-        Without loss, with somebody else's packets in the queue, and where its end shows in time.
+        With little loss or most packets lost, with somebody else's in the queue, without jitter.
         """
         for probe in (
             Probe(jitter=0.012, cruise=0.0, loss=0.01),
+            Probe(jitter=0.012, cruise=0.0, loss=0.5),
             Probe(jitter=0.012, cruise=0.03, loss=0.1),
             Probe(jitter=0.0, cruise=0.0, loss=0.1),
         ):

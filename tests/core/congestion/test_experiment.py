@@ -216,6 +216,20 @@ class ValidationTests(SynchronousTestCase):
         self.assertEqual(verdicts, [Verdict.UNDECIDED, Verdict.UNDECIDED, Verdict.EXCESS])
         self.assertLess(model.floor.value, 0.48)
 
+    def test_what_raised_a_doubt_does_not_decide_it(self) -> None:
+        """
+        Where most is lost anyway, one cut that lost little is chance: only those after it count.
+        """
+        model = make_model(loss=0.5)
+        experiment = LossExperiment(model, lambda: 0.5)
+        verdicts = []
+        for now, lost in ((5.0, 54), (7.0, 75)):
+            experiment.begin_validation()
+            cut = make_phase(State.CUT, sent=150, lost=lost)
+            verdicts.append(experiment.judge(cut, is_queue_low=True, now=now))
+        self.assertEqual(verdicts, [Verdict.UNDECIDED, Verdict.CONFIRMED])
+        self.assertAlmostEqual(model.floor.value, 0.5)
+
     def test_bursts_explain_more(self) -> None:
         """
         The same fall is chance when losses come in bursts, and doubtful when they do not.
