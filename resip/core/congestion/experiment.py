@@ -70,9 +70,10 @@ LONGEST_PAUSE = 5.0
 UNPROVEN_GROWTH = 1.3
 VALIDATION_STEPS = 200
 VALIDATION_INTERVAL = 20.0
-#: Each time that the floor held, the interval grows by this, up to so many times its length.
-INTERVAL_GROWTH = 2.0
-LONGEST_INTERVAL = 4.0
+#: Each time that the floor held, the interval grows by the first, up to so many times its length;
+#: less where the floor is high (:data:`HIGH_LOSS`), for one that is wrong does most harm there.
+INTERVAL_GROWTH, LONGEST_INTERVAL = 2.0, 4.0
+HIGH_LOSS_GROWTH, LONGEST_HIGH_LOSS_INTERVAL = 1.5, 2.0
 #: A doubt that stayed may have found a part of the excess only.
 EXCESS_INTERVAL = 0.25
 #: A floor above this found by start-up is put to the test at once.
@@ -390,11 +391,16 @@ class LossExperiment:
         else:
             if is_queue_low and not self._is_suspected(now):
                 self._raise_floor()
-            factor = INTERVAL_GROWTH * self._interval_factor
-            self._interval_factor = min(LONGEST_INTERVAL, max(1.0, factor))
+            self._lengthen_interval()
         self._proven_rate = self._model.rate
         self._cuts.forget()
         self._schedule_validation(now)
+
+    def _lengthen_interval(self) -> None:
+        growth, longest = INTERVAL_GROWTH, LONGEST_INTERVAL
+        if self._model.floor.value > HIGH_LOSS:
+            growth, longest = HIGH_LOSS_GROWTH, LONGEST_HIGH_LOSS_INTERVAL
+        self._interval_factor = min(longest, max(1.0, growth * self._interval_factor))
 
     def _lower_floor(self) -> None:
         """

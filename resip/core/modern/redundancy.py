@@ -22,7 +22,7 @@ MIN_COPIES = 2
 MAX_COPIES = 8
 #: Seconds between copies: when losses are independent, and when they come in bursts, which a
 #: copy should outlast.
-SPACING = 0.004
+SPACING = 0.0025
 BURST_SPACING = 0.012
 #: Losses come in bursts when their mean run is longer than so many independent ones would be.
 BURST_FACTOR = 1.5

@@ -261,17 +261,19 @@ class ValidationTests(SynchronousTestCase):
 
     def test_a_floor_that_held_is_tested_less_often(self) -> None:
         """
-        Each cut costs the line a part of a second: the next comes after 40, then after 80.
+        Each cut costs the line a part of a second: the next comes after 40, then after 80. A high
+        floor, which does most harm when it is wrong, is tested after 30 and 40.
         """
-        model = make_model(loss=0.3)
-        experiment = LossExperiment(model, lambda: 0.5)
-        now = 0.0
-        for pause in (40.0, 80.0, 80.0):
-            experiment.begin_validation()
-            experiment.judge(make_phase(State.CUT, sent=150, lost=45), is_queue_low=True, now=now)
-            self.assertFalse(experiment.wants_validation(now=now + pause - 1))
-            self.assertTrue(experiment.wants_validation(now=now + pause + 1))
-            now += pause
+        for loss, pauses in ((0.3, (40.0, 80.0, 80.0)), (0.5, (30.0, 40.0, 40.0))):
+            experiment = LossExperiment(make_model(loss=loss), lambda: 0.5)
+            now = 0.0
+            for pause in pauses:
+                experiment.begin_validation()
+                cut = make_phase(State.CUT, sent=150, lost=int(150 * loss))
+                experiment.judge(cut, is_queue_low=True, now=now)
+                self.assertFalse(experiment.wants_validation(now=now + pause - 1))
+                self.assertTrue(experiment.wants_validation(now=now + pause + 1))
+                now += pause
 
     def test_growth_must_be_proven(self) -> None:
         """
