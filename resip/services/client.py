@@ -6,13 +6,14 @@ and the forwards that use it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
 from resip.bootstrap.client import BootstrapClient
@@ -22,12 +23,12 @@ from resip.bootstrap.portal import find_login_page
 from resip.carriers.driver import SessionDriver
 from resip.carriers.framing import Framing, PrefixFraming
 from resip.carriers.opener import SessionOpener
-from resip.carriers.proxy import Proxy, through_proxy
+from resip.carriers.proxy import Proxy
 from resip.core.types import Path, RandomBytes
 from resip.services.clock import Clocks
 from resip.services.errors import exit_on_user_error
 from resip.services.hello import NOT_THE_SERVER
-from resip.services.link_kinds import AUTO, Destination, LinkKind, link_kinds_for
+from resip.services.link_kinds import AUTO, Destination, LinkKind, endpoints, link_kinds_for
 from resip.services.links import Link
 from resip.services.qlog import trace_maker
 from resip.services.retry import Pause
@@ -62,7 +63,7 @@ class ClientConfiguration:
     :ivar compress: ask for compressed channels.
     :ivar is_classic: speak the classic dialect.
     :ivar qlog: a directory for traces of the modern sessions.
-    :ivar proxy: for all that goes over HTTPS and HTTP.
+    :ivar proxies: for all that goes over HTTPS and HTTP, by host; others are reached directly.
     :ivar http_port: where the server takes plain HTTP; ``None`` where it does not.
     """
 
@@ -73,7 +74,7 @@ class ClientConfiguration:
     compress: bool = False
     is_classic: bool = False
     qlog: FilePath | None = None
-    proxy: Proxy | None = None
+    proxies: Mapping[str, Proxy | None] = field(default_factory=dict)
     http_port: int | None = None
 
 
@@ -135,13 +136,19 @@ class ClientService(MultiService):
         return None if self._driver is None else self._driver.session.path
 
     def _make_bootstrap(self) -> BootstrapClient:
-        configuration, proxy = self._configuration, self._configuration.proxy
+        configuration = self._configuration
         return BootstrapClient(
             self._reactor,
             configuration.invitation,
             others=configuration.others,
-            make_endpoint=None if proxy is None else through_proxy(self._reactor, proxy),
+            make_endpoint=self._endpoint,
         )
+
+    def _proxy(self, host: str) -> Proxy | None:
+        return self._configuration.proxies.get(host)
+
+    def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+        return endpoints(self._reactor, self._proxy(host))(host, port)
 
     def _make_starter(self, random_bytes: RandomBytes) -> Starter:
         bootstrap, clocks = self._bootstrap, self._clocks
@@ -250,7 +257,7 @@ class ClientService(MultiService):
     async def _look_behind(self, error: BootstrapError) -> BootstrapError:
         # Where a network wants a login, everything looks like a server that is down or is another.
         now, host = self._clocks.monotonic(), self._configuration.invitation.host
-        is_strange = isinstance(error, NOT_THE_SERVER) and self._configuration.proxy is None
+        is_strange = isinstance(error, NOT_THE_SERVER) and self._proxy(host) is None
         if not is_strange:
             return error
         if now >= self._next_login_question:
@@ -324,7 +331,7 @@ class ClientService(MultiService):
                 make_framing,
                 place,
                 is_quiet=is_quiet,
-                proxy=configuration.proxy,
+                proxy=self._proxy(place.host),
                 http_port=configuration.http_port,
             )
             for place in (configuration.invitation, *configuration.others)

@@ -88,7 +88,7 @@ def _make_websocket_link(destination: Destination) -> Link:
     invitation = _https_of(destination)
     return WebSocketLink(
         destination.reactor,
-        pinned_dial(invitation, _endpoints(destination)),
+        pinned_dial(invitation, endpoints(destination.reactor, destination.proxy)),
         WebAddress(invitation.authority),
     )
 
@@ -97,7 +97,7 @@ def _make_http_link(destination: Destination) -> Link:
     invitation = _https_of(destination)
     return HTTPLink(
         destination.reactor,
-        pinned_dial(invitation, _endpoints(destination)),
+        pinned_dial(invitation, endpoints(destination.reactor, destination.proxy)),
         WebAddress(invitation.authority),
         peer=(invitation.host, invitation.https_port),
     )
@@ -123,10 +123,11 @@ def _make_plain_http_link(destination: Destination) -> Link:
     )
 
 
-def _endpoints(destination: Destination) -> EndpointFactory:
-    if destination.proxy is None:
-        return direct_endpoint(destination.reactor)
-    return through_proxy(destination.reactor, destination.proxy)
+def endpoints(reactor: Any, proxy: Proxy | None) -> EndpointFactory:
+    """
+    Makes endpoints that dial by way of the proxy, or directly where there is none.
+    """
+    return direct_endpoint(reactor) if proxy is None else through_proxy(reactor, proxy)
 
 
 def _https_of(destination: Destination) -> Invitation:

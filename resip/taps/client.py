@@ -97,7 +97,8 @@ class Options(SettingsOptions):
             self.others = [
                 self.invitation.at(find_invitation(other, self.state)) for other in others
             ]
-            self.proxy = self._find_proxy()
+            places = (self.invitation, *self.others)
+            self.proxies = {place.host: self._find_proxy(place.host) for place in places}
         except ResipError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -113,11 +114,11 @@ class Options(SettingsOptions):
         elif self["classic"]:
             raise usage.UsageError("--http-port is for the modern dialect: leave out --classic")
 
-    def _find_proxy(self) -> Proxy | None:
+    def _find_proxy(self, host: str) -> Proxy | None:
         if self["proxy"] == NO_PROXY:
             return None
         if self["proxy"] is None:
-            return proxy_from_environment(self.invitation.host)
+            return proxy_from_environment(host)
         proxy = parse_proxy(self["proxy"])
         if proxy.credentials and "proxy" in self._given:
             raise usage.UsageError(
@@ -142,7 +143,7 @@ def makeService(options: Options) -> IService:
         carrier=options["carrier"],
         compress=options["compress"],
         is_classic=options["classic"],
-        proxy=options.proxy,
+        proxies=options.proxies,
         http_port=options["http-port"],
         qlog=options["qlog"] and Path(options["qlog"]).absolute(),
     )

@@ -5,7 +5,7 @@ Both services in one process, with real sockets on loopback and programs on both
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.servers import find_invitation
 from resip.bootstrap.state import StateDirectory
+from resip.carriers.proxy import Proxy
 from resip.core import liveness
 from resip.lab.reactor import ILabReactor, get_port_number
 from resip.services import client as client_module
@@ -184,6 +185,7 @@ class ServiceTestCase(TestCase):
         clocks: Clocks | None = None,
         compress: bool = False,
         http_port: int | None = None,
+        proxies: Mapping[str, Proxy | None] | None = None,
     ) -> ClientService:
         """
         A client with one forward for each target: a port of this machine, or a specification.
@@ -199,6 +201,7 @@ class ServiceTestCase(TestCase):
             carrier=carrier,
             compress=compress,
             http_port=http_port,
+            proxies=proxies or {},
             is_classic=self.is_classic,
             qlog=self.qlog,
         )

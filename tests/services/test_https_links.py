@@ -4,6 +4,7 @@ Tests of :mod:`resip.services.https_links`: whole services that have nothing but
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
+from resip.carriers.proxy import Proxy
 from resip.core.modern.configuration import ModernConfiguration
 from resip.core.modern.noise import public_key_of
 from resip.core.modern.session import ModernSession
@@ -62,6 +64,26 @@ class WebSocketTests(ServiceTestCase):
         self.assertEqual(self.lines("packets go by")[-1].split()[3], self.carrier)
         program.tcp.loseWriteConnection()
         await eventually(lambda: program.has_heard_end)
+        self.assertEqual(self.tracebacks, [])
+
+    async def test_a_proxy_for_one_address(self) -> None:
+        """
+        Where the proxy is down, an address that is reached without it serves both the start and
+        the packets.
+        """
+        server = self.start_server(http_port=0)
+        _, port = self.serve(echoes=True)
+        direct = self.invitation(port=9)
+        client = self.start_client(
+            port,
+            carrier=self.carrier,
+            invitation=dataclasses.replace(direct, host="localhost"),
+            others=[direct],
+            http_port=server.http_port,
+            proxies={"localhost": Proxy(HOST, 9)},
+        )
+        await self.echo(client, BLOCK)
+        await self.logged(f"packets go by {self.carrier} {HOST}:")
         self.assertEqual(self.tracebacks, [])
 
     async def test_cut_connections(self) -> None:

@@ -4,6 +4,7 @@ Tests of the plugins: that they are found, what their options refuse and what th
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from resip.bootstrap.invitation import Invitation
 from resip.bootstrap.servers import store_invitation
 from resip.bootstrap.state import StateDirectory
+from resip.carriers.proxy import Proxy
 from resip.core.types import Protocol, Target
 from resip.services.client import ClientService
 from resip.services.server import DEFAULT_HTTPS_PORT, DEFAULT_PORT, ServerService
@@ -227,6 +229,26 @@ class ClientOptionsTests(TapTestCase):
         arguments = ("--state", str(self.state.path), "--forward=1:host:2", *names)
         message = self.refuse(client.Options(), *arguments, "--server=work")
         self.assertIn("another server", message)
+
+    def test_which_proxy(self) -> None:
+        """
+        The environment may lead to one address of a server by a proxy, and to another directly;
+        the option holds for all.
+        """
+        kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        exceptions = {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "192.0.2.2"}
+        self.patch(os, "environ", kept | exceptions)
+        first = make_invitation("192.0.2.1")
+        store_invitation(self.state, "home", first)
+        store_invitation(self.state, "direct", replace(first, host="192.0.2.2"))
+        names = ("--forward=1:host:2", "--server=home", "--server=direct")
+        for option, proxies in (
+            ((), (Proxy("p", 1), None)),
+            (("--proxy=http://q:2",), (Proxy("q", 2), Proxy("q", 2))),
+            (("--proxy=none",), (None, None)),
+        ):
+            found = self.parse(*names, *option).proxies
+            self.assertEqual(found, dict(zip(("192.0.2.1", "192.0.2.2"), proxies, strict=True)))
 
     def test_damaged_invitation(self) -> None:
         """
