@@ -11,7 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.load import LoadServer, bulk, connect, measure_down, measure_echo, measure_up
 from bench.namespaces import EmulatedNetwork
@@ -43,21 +43,32 @@ WORTH_MENTION = 0.05
 Address = tuple[str, int]
 
 
-def down(address: Address) -> list[float]:
+class Timing(NamedTuple):
+    """
+    When a transfer is looked at.
+
+    :ivar warm_up: seconds before its goodput counts. :ivar seconds: in which it counts.
+    """
+
+    warm_up: float
+    seconds: float
+
+
+def down(address: Address, timing: Timing) -> list[float]:
     """
     Goodput from the server, Mbit/s.
     """
-    return [measure_down(address, warm_up=WARM_UP, seconds=SECONDS) / 1e6]
+    return [measure_down(address, warm_up=timing.warm_up, seconds=timing.seconds) / 1e6]
 
 
-def up(address: Address) -> list[float]:
+def up(address: Address, timing: Timing) -> list[float]:
     """
     Goodput to the server, Mbit/s.
     """
-    return [measure_up(address, warm_up=WARM_UP, seconds=SECONDS) / 1e6]
+    return [measure_up(address, warm_up=timing.warm_up, seconds=timing.seconds) / 1e6]
 
 
-def echo(address: Address) -> list[float]:
+def echo(address: Address, timing: Timing) -> list[float]:
     """
     Median, 95th and 99th percentile of a 64-byte message's way there and back, milliseconds.
     """
@@ -65,25 +76,25 @@ def echo(address: Address) -> list[float]:
     return [1e3 * times[int(share * (len(times) - 1))] for share in (0.5, 0.95, 0.99)]
 
 
-def loaded(address: Address) -> list[float]:
+def loaded(address: Address, timing: Timing) -> list[float]:
     """
     The same beside a download.
     """
     with bulk(address, b"D"):
-        time.sleep(WARM_UP)
-        return echo(address)
+        time.sleep(timing.warm_up)
+        return echo(address, timing)
 
 
-def loaded_up(address: Address) -> list[float]:
+def loaded_up(address: Address, timing: Timing) -> list[float]:
     """
     The same beside an upload.
     """
     with bulk(address, b"U"):
-        time.sleep(WARM_UP)
-        return echo(address)
+        time.sleep(timing.warm_up)
+        return echo(address, timing)
 
 
-def file(address: Address) -> list[float]:
+def file(address: Address, timing: Timing) -> list[float]:
     """
     Seconds until the first 100 kB have arrived.
     """
@@ -95,7 +106,7 @@ def file(address: Address) -> list[float]:
     return [time.monotonic() - start]
 
 
-MEASURES: dict[str, Callable[[Address], list[float]]] = {
+MEASURES: dict[str, Callable[[Address, Timing], list[float]]] = {
     "down": down,
     "up": up,
     "echo": echo,
@@ -105,7 +116,7 @@ MEASURES: dict[str, Callable[[Address], list[float]]] = {
 }
 
 
-def measure(link: str, peer: str, measures: Sequence[str], runs: int) -> None:
+def measure(link: str, peer: str, measures: Sequence[str], *, runs: int, timing: Timing) -> None:
     """
     Print a line for each measure of one peer on one link: the median of the runs.
     """
@@ -118,7 +129,7 @@ def measure(link: str, peer: str, measures: Sequence[str], runs: int) -> None:
             try:
                 with PEERS[peer](network, load.port) as address, network.inside(network.client):
                     for name in measures:
-                        figures[name].append(MEASURES[name](address))
+                        figures[name].append(MEASURES[name](address, timing))
             except (MissingProgram, RuntimeError, OSError) as error:
                 print(f"{link:10} {peer:16} {error}", flush=True)
                 return
@@ -140,10 +151,13 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=["resip", "kcptun", "tcp"], choices=PEERS)
     parser.add_argument("--measures", nargs="+", default=["down", "echo"], choices=MEASURES)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--warm-up", type=float, default=WARM_UP, help="of transfers, seconds")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="then measured")
     options = parser.parse_args()
+    timing = Timing(options.warm_up, options.seconds)
     for link in options.links:
         for peer in options.peers:
-            measure(link, peer, options.measures, options.runs)
+            measure(link, peer, options.measures, runs=options.runs, timing=timing)
 
 
 if __name__ == "__main__":
