@@ -63,6 +63,8 @@ MIN_RTT_GAIN = 0.5
 MIN_RTT_STEPS = 1.5
 YIELD_GAIN = 0.5
 YIELD_LOOPS = 2.0
+#: What the loss experiment sends, and answers to it.
+CUTS = frozenset({State.CUT_SETTLE, State.CUT, State.CUT_RESULT})
 #: A cut stays unjudged when its packets are not resolved after so many loops and seconds.
 RESULT_LOOPS = 6.0
 RESULT_TIME = 1.0
@@ -165,7 +167,10 @@ class ProbeCycle:
         elif state is State.DRAIN:
             model.rates.grow(model.rounds.served)
         else:
-            model.end_round(is_probing=state in (State.UP, State.HOLD))
+            # A cut lasts for as many rounds as the rate remembers, and with much jitter the rounds
+            # after it do not make up for that at once.
+            if state not in CUTS or not self._has_jitter:
+                model.end_round(is_probing=state in (State.UP, State.HOLD))
             if model.delay.current <= model.low_delay and not model.is_competing:
                 self._free_rate = max(model.rate, FREE_RATE_DECAY * self._free_rate)
         if state is State.DOWN and self._detector is not None:

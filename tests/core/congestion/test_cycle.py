@@ -169,6 +169,37 @@ class JitterTests(SynchronousTestCase):
             self.assertAlmostEqual(probe.gain, DOWN_GAIN)
 
 
+def cut(*, jitter: float) -> float:
+    """
+    The rate after the dozen rounds of a cut to a third, as a share of that before.
+    """
+    model, log = make_model(rate=RATE, loss=0.1), PhaseLog(now=1.0)
+    cycle = ProbeCycle(model, log, lambda: 0.5)
+    log.enter(State.CUT, rate=RATE, now=1.0)
+    for number in range(12):
+        rtt = 0.1 + jitter * (number % 2)
+        go_on(cycle, model, log, rtt=rtt, served=RATE / 3, now=1.0 + number * 0.01)
+    return model.rate / RATE
+
+
+class CutTests(SynchronousTestCase):
+    """
+    What the loss experiment sends is less than the path carries.
+    """
+
+    def test_with_jitter_a_cut_does_not_lower_the_rate(self) -> None:
+        """
+        Else it would take seconds to climb back after each.
+        """
+        self.assertEqual(cut(jitter=0.05), 1.0)
+
+    def test_without_jitter_the_rounds_of_a_cut_count(self) -> None:
+        """
+        Several senders on a policer make room for each other so.
+        """
+        self.assertLess(cut(jitter=0.0), 0.5)
+
+
 class CompetitorTests(SynchronousTestCase):
     """
     Somebody else fills the queue, and goes on while we make room.
