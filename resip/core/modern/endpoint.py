@@ -193,7 +193,8 @@ class ModernEndpoint(Generic[Owner]):
             self._closing.add(session.farewell, now=now)
 
     def _add(self, agreement: Agreement, *, now: float) -> ModernSession:
-        route = _Route(self._allocate)
+        # The first id is taken before the session draws more.
+        route = self._by_id[agreement.local_id] = _Route(self._allocate)
         session = ModernSession(
             agreement,
             self._make_controller(),
@@ -204,7 +205,6 @@ class ModernEndpoint(Generic[Owner]):
             trace=self._make_trace(agreement.local_id),
         )
         route.session = session
-        self._by_id[agreement.local_id] = route
         self._sessions[session.session_id] = session
         return session
 

@@ -14,6 +14,7 @@ from resip.core.errors import LimitError
 from resip.core.modern.endpoint import Accepted, ModernEndpoint
 from resip.core.modern.flow_control import INITIAL_CHANNEL_WINDOW, INITIAL_SESSION_WINDOW
 from resip.core.modern.handshake import ClientHandshake, Hello
+from resip.core.modern.ids import MAX_ACTIVE_IDS
 from resip.core.modern.noise import HandshakeError, public_key_of
 from resip.core.modern.reset import MAX_RESETS_PER_SECOND
 
@@ -30,19 +31,27 @@ class EndpointTests(SynchronousTestCase):
         An endpoint that knows one client.
         """
         self.dice = random.Random(1)
+        #: What the next ids are drawn from, before the dice.
+        self.draws: list[bytes] = []
         #: Ids that mean something else to the owner.
         self.taken: set[int] = set()
         self.client_key = X25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
         self.endpoint: ModernEndpoint[str] = ModernEndpoint(
             X25519PrivateKey.from_private_bytes(self.dice.randbytes(32)),
             server_run=1,
-            random_bytes=self.dice.randbytes,
+            random_bytes=self.draw,
             make_controller=lambda: ErasureAwareController(
                 datagram_size=1200, random=self.dice.random, now=NOW
             ),
             max_sessions=2,
             is_taken=self.taken.__contains__,
         )
+
+    def draw(self, size: int) -> bytes:
+        """
+        Random bytes.
+        """
+        return self.draws.pop(0) if size == 4 and self.draws else self.dice.randbytes(size)
 
     def accept(self, key: X25519PrivateKey | None = None) -> Accepted[str]:
         """
@@ -66,6 +75,22 @@ class EndpointTests(SynchronousTestCase):
         self.dice.setstate(state)
         self.taken.add(first)
         self.assertNotEqual(self.accept().session.session_id, first)
+
+    def test_no_id_is_given_twice(self) -> None:
+        """
+        The random part of an id has 20 bits, so one is drawn again now and then. The client would
+        end the session over it.
+        """
+        first, second, third = (number << 12 for number in (1, 2, 3))
+        self.draws = [number.to_bytes(4) for number in (first, first, second, second, third)]
+        session = self.accept().session
+        self.assertEqual(self.draws, [])
+        session.close(now=NOW)
+        farewell = session.farewell
+        assert farewell is not None
+        self.assertEqual(len(set(farewell.ids)), MAX_ACTIVE_IDS)
+        drawn = [session_id >> 12 << 12 for session_id in farewell.ids]
+        self.assertEqual(drawn[:3], [first, second, third])
 
     def test_a_known_client(self) -> None:
         """

@@ -53,6 +53,17 @@ class IdPoolTests(SynchronousTestCase):
         self.assertEqual(self.pool.replenish(), [])
         self.assertEqual(self.pool.active, tuple(range(1000, 1006)))
 
+    def test_what_the_dice_repeat(self) -> None:
+        """
+        No id is given twice, and 0 is none.
+        """
+        draws = [7, 0, 8, 8, 7, 9, 10, 11, 12]
+        pool = IdPool(
+            7, allocate=lambda: draws.pop(0), release=self.released.append, token=lambda _: b""
+        )
+        self.assertEqual([i.session_id for i in pool.replenish()], [8, 9, 10, 11, 12])
+        self.assertEqual((draws, self.released), ([], []))
+
     def test_retire(self) -> None:
         """
         A retired id is released once, however often the peer says so, and replaced.
