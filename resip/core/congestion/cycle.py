@@ -74,7 +74,6 @@ class ProbeCycle:
     """
     Walks through the states and applies what they show to the model.
 
-    :ivar experiment: the loss experiment.
     :ivar competition: ``None`` outside of competition mode.
     :ivar competitions: how often that began.
 
@@ -84,6 +83,7 @@ class ProbeCycle:
     __slots__ = (
         "_cruise_time",
         "_detector",
+        "_experiment",
         "_free_rate",
         "_growth",
         "_is_own_queue",
@@ -95,17 +95,16 @@ class ProbeCycle:
         "_startup",
         "competition",
         "competitions",
-        "experiment",
     )
 
     def __init__(self, model: PathModel, log: PhaseLog, random: Callable[[], float]) -> None:
-        self.experiment = LossExperiment(model, random)
         self.competition: Competition | None = None
         self.competitions = 0
         self._model = model
         self._log = log
         self._random = random
         self._startup = Startup(model)
+        self._experiment: LossExperiment | None = None
         self._growth = GrowthProbe(model)
         self._detector: CompetitorDetector | None = None
         self._cruise_time = 0.0
@@ -114,6 +113,15 @@ class ProbeCycle:
         self._is_own_queue = False
         self._largest = -1
         self._sample: RateSample | None = None
+
+    @property
+    def experiment(self) -> LossExperiment:
+        """
+        The loss experiment. A session that never leaves start-up, as thousands may be, has none.
+        """
+        if self._experiment is None:
+            self._experiment = LossExperiment(self._model, self._random)
+        return self._experiment
 
     @property
     def state(self) -> State:
