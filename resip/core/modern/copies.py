@@ -13,7 +13,7 @@ from resip.core.modern.flow import Flow
 from resip.core.modern.outbox import CreditFrame
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.redundancy import ONE_COPY, Copies, CopyBudget, copies_for
-from resip.core.modern.sent import Control, CopyGroup, SentStream
+from resip.core.modern.sent import Control, CopyGroup, SentOnce, SentStream
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class Copier:
         granted = self._budget.grant(wanted, size, rate=rate, now=now)
         if granted.count == 1:
             return None
-        inside = [owner for owner in owners if not isinstance(owner, CreditFrame)]
+        inside = [owner for owner in owners if not isinstance(owner, CreditFrame | SentOnce)]
         stream = None if flow is None else flow.stream
         packet = SmallPacket(plaintext, inside, CopyGroup(), stream, offset, length)
         self._schedule.add(packet, granted, now=now)

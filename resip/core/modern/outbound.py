@@ -262,10 +262,7 @@ class Outbound:
         if is_idle and budget > 0:
             in_flight = self._recovery.in_flight.bytes
             self._controller.on_app_limited(bytes_in_flight=in_flight, now=now)
-        recovery = self._recovery
-        due: float | None = now
-        if is_idle:
-            due = self._tails.get_time(loss=self._recovery.likely_loss, rtt=recovery.rtt.smoothed)
+        due = self._tails_time if is_idle else now
         ready = self._allowance.ready_at(now=now)
         if due is not None and ready is not None:
             self.pacing_time = max(due, ready)
@@ -283,12 +280,12 @@ class Outbound:
 
         :param first: number of the first packet in this call.
         """
-        if not self.burst.runs:
+        if not any(run.is_repeatable for run in self.burst.runs):
             self._outbox.say_once(PING_FRAME)
             self.small.send(self._room, now=now)
         self._probes -= sum(run.count for run in self.burst.runs)
         room = self._probe_size - PACKET_OVERHEAD
-        for run in cycle(tuple(self.burst.runs)):
+        for run in cycle([run for run in self.burst.runs if run.is_repeatable]):
             count = min(run.count, self._probes, self.burst.room)
             if count <= 0:
                 break
@@ -369,6 +366,13 @@ class Outbound:
             )
             self._tails.on_sent(flow, now=now)
         return spent
+
+    @property
+    def _tails_time(self) -> float | None:
+        if self.is_reliable:
+            return None
+        recovery = self._recovery
+        return self._tails.get_time(loss=recovery.likely_loss, rtt=recovery.rtt.smoothed)
 
     def _send_tails(self, budget: int, *, now: float) -> int:
         """

@@ -29,6 +29,24 @@ class Control(Protocol):
         """
 
 
+class SentOnce:
+    """
+    The owner of frames that must not be sent again, not even to ask for an answer: datagrams.
+    """
+
+    __slots__ = ()
+
+    def on_acked(self) -> None:
+        """
+        Good.
+        """
+
+    def on_lost(self) -> None:
+        """
+        Its program does what it thinks right.
+        """
+
+
 class CopyGroup:
     """
     The packets that carry the same; once one arrived, nobody waits for the others.
@@ -139,6 +157,13 @@ class SentRun:
         How many packets there are.
         """
         return self.end - self.first
+
+    @property
+    def is_repeatable(self) -> bool:
+        """
+        Whether the same frames may go once more.
+        """
+        return not any(isinstance(control, SentOnce) for control in self.controls)
 
     @property
     def is_wanted(self) -> bool:

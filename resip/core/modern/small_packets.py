@@ -19,11 +19,13 @@ from resip.core.modern.outbox import Outbox, RepeatedFrame
 from resip.core.modern.pieces import Pieces
 from resip.core.modern.recovery import LossRecovery
 from resip.core.modern.redundancy import MAX_MESSAGE_SIZE
-from resip.core.modern.sent import Control, CopyGroup
+from resip.core.modern.sent import Control, CopyGroup, SentOnce
 from resip.core.modern.tails import Tails
 
 #: A piece of a stream shorter than this is not worth the rest of a packet with control frames.
 LEAST_PIECE = 64
+
+_ONCE = SentOnce()
 
 
 class SmallPackets:
@@ -97,9 +99,11 @@ class SmallPackets:
         room -= sum(map(len, control))
         copied = _worth_copies(owners)
         rtt = self._recovery.rtt.smoothed
-        for frame in flow.take_datagrams(room, largest=largest, rtt=rtt, now=now):
-            control.append(frame)
-            room -= len(frame)
+        datagrams = flow.take_datagrams(room, largest=largest, rtt=rtt, now=now)
+        if datagrams:
+            control += datagrams
+            owners.append(_ONCE)
+            room -= sum(map(len, datagrams))
         is_repeated = is_probe and flow.stream.has_lost
         offset = 0
         pieces: Pieces = ()

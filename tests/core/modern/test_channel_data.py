@@ -37,6 +37,26 @@ class DatagramTests(ModernCase):
         self.pair.run_for(0.3)
         self.assertEqual(self.get_datagrams(), sent)
 
+    def test_a_probe_timeout_repeats_none(self) -> None:
+        """
+        What is sent several times to have an answer has no datagram in it (M-29).
+        """
+        channel_id = self.open(UDP_TARGET)
+        self.client.session.write(channel_id, b"lost", now=self.pair.now)
+        self.client.session.datagrams_to_send(now=self.pair.now)
+        late = self.pair.now + 1
+        self.client.session.handle_timer(now=late)
+        self.client.session.write(channel_id, b"once", now=late)
+        packets = [
+            packet
+            for path, batch in self.client.session.datagrams_to_send(now=late)
+            for packet in batch
+        ]
+        self.assertGreater(len(packets), 1, "the timeout asks for several")
+        for packet in packets:
+            self.server.receive(packet, self.pair.client_path)
+        self.assertEqual(self.get_datagrams(), [b"once"])
+
     def test_the_first_datagram_waits_for_its_channel(self) -> None:
         """
         A DNS query is not lost because its channel is not accepted yet.

@@ -14,8 +14,10 @@ from resip.core.modern.flow import Flow
 from resip.core.modern.flow_control import SendCredit
 from resip.core.modern.send_stream import SendStream
 from resip.core.modern.tails import MAX_PASSES, Tails, passes_for
+from resip.core.types import Path
 from resip.lab.link import LinkConditions
 from tests.support.modern import make_modern_pair
+from tests.support.pair import TCP_TARGET
 
 LINE = LinkConditions(rate=20e6, delay=0.05, queue_limit=170, mtu=1500)
 LOSS = 0.3
@@ -101,6 +103,33 @@ class TailsTests(SynchronousTestCase):
         self.assertIsNone(self.tails.get_time(loss=0.01, rtt=RTT))
         self.tails.forget(self.flow)
         self.assertIsNone(self.take(now=2.0))
+
+
+class ReliablePathTests(SynchronousTestCase):
+    """
+    A carrier that repeats what is lost.
+    """
+
+    def test_nothing_is_due_there(self) -> None:
+        """
+        What was in flight as a lossy path was left does not keep the processor busy.
+        """
+        pair = make_modern_pair(replace(LINE, loss=LOSS), keeps_events=False)
+        start_bulk(pair, is_up=False, size=1_000_000)
+        pair.run_for(10)
+        session, now = pair.client.session, pair.now
+        channel_id = session.open_channel(TCP_TARGET, now=now)
+        session.write(channel_id, bytes(5_000), now=now)
+        session.use_path(Path("tcp", is_reliable=True), now=now)
+        turns = 0
+        while (deadline := session.get_timer()) is not None and deadline < pair.now + 1:
+            now = max(now, deadline)
+            session.handle_timer(now=now)
+            while session.next_event() is not None or session.datagrams_to_send(now=now):
+                pass
+            turns += 1
+            self.assertLess(turns, 50)
+        self.assertGreater(turns, 0)
 
 
 class ShortTransferTests(SynchronousTestCase):
