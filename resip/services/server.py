@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,9 +270,16 @@ class ServerService(MultiService):
         return carrier
 
     def _every(self, interval: float, function: Callable[[], None]) -> None:
-        timer = TimerService(interval, function)
+        timer = TimerService(interval, partial(self._go_on, function))
         timer.clock = self._reactor
         timer.setServiceParent(self)
+
+    def _go_on(self, function: Callable[[], None]) -> None:
+        # One that raises would be the timer's last: no key would ever be revoked again.
+        try:
+            function()
+        except Exception:
+            self._log.failure("a mistake in resip, please report it; the server goes on")
 
     def _channel_requested(self, channel: Channel, key_name: str) -> None:
         record = None if self._keystore is None else self._keystore.get(key_name)

@@ -13,6 +13,7 @@ from typing import Any
 from resip.bootstrap.state import StateDirectory
 from resip.lab.reactor import get_port_number
 from resip.services.clock import Clocks
+from resip.services.server import ServerService
 from tests.services.fixture import HOST, KEY_CHECK_INTERVAL, ServiceTestCase
 from tests.tunnel.programs import DatagramProgram, eventually
 
@@ -168,6 +169,15 @@ class StateTests(MistakeTestCase):
         keys.write_bytes(b'{"version": 1, "keys": {}}')
         await self.logged("key local was revoked", count=2)
         await eventually(lambda: program.lost_reason)
+
+    async def test_our_own(self) -> None:
+        """
+        What raises is told, and done again the next time.
+        """
+        self.patch(ServerService, "_check_keys", lambda service: 1 / 0)
+        self.start_server()
+        await self.logged("a mistake in resip", count=2)
+        self.assertGreaterEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     async def test_a_clock_that_is_far_ahead(self) -> None:
         """

@@ -67,6 +67,8 @@ class Life:
         self._dice = random.Random(seed)
         self.simulator = Simulator()
         self._ways: list[Way] = []
+        #: Packets that are handed over together: for whom, by which path, with which id.
+        self._batches: dict[tuple[str, Path, bytes], list[bytes]] = {}
         self._instant = 0.0
         self._steps = 0
         self._client, self._server = Party("client", self), Party("server", self)
@@ -172,8 +174,20 @@ class Life:
             self.simulator.call_at(at, arrive)
 
     def _arrive(self, party: Party, way: Way, path: Path, data: bytes) -> None:
-        if way.is_open:
-            party.host.receive(data, path)
+        if not way.is_open:
+            return
+        # A server's packets are sorted by id before a session has them.
+        batch = self._batches.setdefault((party.name, path, data[:4]), [])
+        batch.append(data)
+        if len(batch) == 1:
+            delay = self._dice.choice((0.0, 0.0, 0.0003, 0.003))
+            deliver = partial(self._deliver, party, path, data[:4])
+            self.simulator.call_at(self.simulator.now + delay, deliver)
+
+    def _deliver(self, party: Party, path: Path, first: bytes) -> None:
+        batch = self._batches.pop((party.name, path, first))
+        party.host.session.receive_datagrams(batch, path, now=self.simulator.now)
+        party.host.flush()
 
     # What happens.
 

@@ -77,13 +77,6 @@ class PacketKeys:
             self._iv = int.from_bytes(expand(self._secret, b"resip iv", IV_SIZE))
         return self._aead, self._iv
 
-    @property
-    def has_cipher(self) -> bool:
-        """
-        Whether :meth:`contexts` was called since the last :meth:`park`.
-        """
-        return self._aead is not None
-
     def following(self) -> PacketKeys:
         """
         The keys of the next phase.
@@ -118,6 +111,13 @@ class HeaderMask:
         if self._context is None:
             self._context = Cipher(AES(self._key), ECB()).encryptor()
         return chain.from_iterable(_MASK.iter_unpack(self._context.update(b"".join(tags))))
+
+    @property
+    def has_cipher(self) -> bool:
+        """
+        Whether :meth:`masks` was called since the last :meth:`park`.
+        """
+        return self._context is not None
 
     def park(self) -> None:
         """

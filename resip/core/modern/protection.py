@@ -190,7 +190,7 @@ class Sealer:
         """
         Whether there is anything to put away.
         """
-        return self._keys.has_cipher
+        return self._mask.has_cipher
 
     def park(self) -> None:
         """
@@ -282,7 +282,8 @@ class Opener:
         """
         Whether there is anything to put away.
         """
-        return self._keys.has_cipher
+        # Whatever arrives is unmasked first, and may be dropped before a key is needed.
+        return self._mask.has_cipher
 
     def park(self) -> None:
         """

@@ -116,6 +116,21 @@ class ParkingTests(ModernCase):
         self.park()
         self.assertFalse(self.server.session.receive_datagrams(packets, path, now=self.pair.now))
 
+    def test_nothing_that_arrives_keeps_it_awake(self) -> None:
+        """
+        Not what came before, nor what somebody made up, in either phase of the key.
+        """
+        self.open()
+        self.client.session.retry(now=self.pair.now)
+        ((_, packets),) = self.client.session.datagrams_to_send(now=self.pair.now)
+        for packet in packets:
+            self.server.receive(packet, self.pair.client_path)
+        self.park()
+        forged = [packets[0][:4] + bytes([byte]) * 30 for byte in range(8)]
+        for packet in (*packets, *forged):
+            self.server.receive(packet, self.pair.client_path)
+            self.park()
+
     def test_keys_stay_updated(self) -> None:
         """
         Keys are those of before, and can be updated again (M-15, M-16).
