@@ -1,12 +1,12 @@
 """
-Random lives of two sessions; ``python -m tests.support.lives`` lives any number of others.
+Random lives of modern sessions; ``python -m tests.support.lives`` lives more.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.lives import Life
+from tests.support.lives import ModernLife
 
 
 class LifeTests(SynchronousTestCase):
@@ -19,4 +19,4 @@ class LifeTests(SynchronousTestCase):
         Bytes arrive once and in order, channels end on both sides, and nothing stays behind.
         """
         for seed in range(10):
-            Life(seed).live()
+            ModernLife(seed).live()
