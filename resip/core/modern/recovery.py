@@ -31,6 +31,10 @@ MAX_ACK_DELAY = 0.025
 #: Packets that must have been acknowledged before the loss counts as known.
 FEW_DELIVERED = 8
 
+#: An answer that took longer, seconds, and more than so many probe timeouts, was held up.
+HELD_TIME = 10.0
+HELD_TIMEOUTS = 2
+
 #: Deadlines are met even if ``now`` is this much early, as sums of floats round. Seconds.
 _ROUNDING = 1e-6
 
@@ -314,6 +318,12 @@ class LossRecovery:
             return None
         sample = now - newest.time
         delay = min(max(delay, 0.0), MAX_ACK_DELAY)
+        limit = HELD_TIMEOUTS * self.base_probe_timeout
+        if sample > max(limit, HELD_TIME):
+            # The peer slept, or had no way to us. A round trip that did become so long is learnt in
+            # some steps; after one of hours, timers would last as long.
+            self.rtt.update(limit, now=now)
+            return None
         self.rtt.update(sample, now=now, ack_delay=delay)
         return max(sample - delay, _ROUNDING)
 

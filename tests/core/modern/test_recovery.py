@@ -301,6 +301,29 @@ class RoundTripTests(RecoveryTestCase):
         self.assertAlmostEqual(report.rtt or 0.0, 3.0)
         self.assertEqual((report.spurious_packets, self.recovery.pto_count), (0, 0))
 
+    def test_an_answer_held_up_for_hours_is_none(self) -> None:
+        """
+        The peer slept with the packet in its socket: timers stay short, and the controller hears of
+        no such delay.
+        """
+        self.measure()
+        before = self.recovery.base_probe_timeout
+        run = self.send()
+        self.now += 8 * 3600
+        self.assertIsNone(self.ack((run.first, run.first)).rtt)
+        self.assertLess(self.recovery.base_probe_timeout, 3 * before)
+
+    def test_half_a_minute_is_learnt_in_steps(self) -> None:
+        """
+        Should a round trip really become that long.
+        """
+        self.measure()
+        for _ in range(20):
+            run = self.send()
+            self.now += 30.0
+            self.ack((run.first, run.first))
+        self.assertGreater(self.recovery.rtt.smoothed, 20.0)
+
 
 class LossTests(RecoveryTestCase):
     """
