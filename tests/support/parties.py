@@ -22,7 +22,10 @@ class End:
     """
     One side's knowledge of a channel, as far as its program can have any.
 
-    :ivar written: bytes, or datagrams. :ivar received: how many of the peer's, and which datagrams.
+    :ivar written: bytes of a stream. :ivar datagrams: the others.
+    :ivar received: how many bytes of the peer's. :ivar got: which datagrams.
+    :ivar unconsumed: bytes that were not taken yet.
+    :ivar short_writes: those that were not accepted whole, and after which no room was told.
     """
 
     target: Target
@@ -33,7 +36,7 @@ class End:
     received: int = 0
     got: set[bytes] = field(default_factory=set)
     unconsumed: int = 0
-    awaits_room: bool = False
+    short_writes: int = 0
     has_ended: bool = False
     peer_has_ended: bool = False
     was_reset: bool = False
@@ -105,8 +108,8 @@ class Party:
                 self._received(channel_id, data)
             case events.ChannelWritable(channel_id):
                 end = self._live(channel_id)
-                self.check(end.awaits_room, "room was awaited")
-                end.awaits_room = False
+                self.check(end.short_writes > 0, "room was awaited")
+                end.short_writes -= 1
             case events.ChannelEnded(channel_id):
                 self._ended(channel_id)
             case events.ChannelReset(channel_id, _):
@@ -191,7 +194,7 @@ class Party:
             return
         accepted = self.host.session.write(channel_id, data, now=self.host.now)
         end.written += data[:accepted]
-        end.awaits_room = end.awaits_room or accepted < len(data)
+        end.short_writes += accepted < len(data)
 
     def end(self, channel_id: int) -> None:
         """
