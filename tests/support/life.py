@@ -31,7 +31,7 @@ WRITES = 30 * [1] + 40 * [200] + 20 * [5_000] + 8 * [60_000] + 2 * [400_000]
 QUICK = LinkConditions(delay=0.0003, mtu=1500)
 QUICK_WRITE, QUICK_WRITES, QUICK_PAUSE = 250_000, 30, 0.004
 #: Virtual seconds in which everything is to be delivered when the network is a common one again.
-PATIENCE = 900.0
+PATIENCE = 120.0
 #: Those after which nothing is going on any more.
 REST = 60.0
 #: Packets, events and timers at one instant.

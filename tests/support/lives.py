@@ -54,7 +54,8 @@ class ModernLife(Life):
             session = modern(party.host)
             party.check(not session.channel_count, "no channel is left")
             party.check(available(party.host) >= INITIAL_SESSION_WINDOW, "all credit came back")
-            party.check(session.park(now=self.simulator.now), "nothing is going on")
+        session, now = modern(self.server.host), self.simulator.now
+        self.server.check(session.park(now=now), "nothing is going on")
 
     def _update_keys(self) -> None:
         party = self.dice.choice(self.parties)
