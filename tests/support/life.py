@@ -11,6 +11,7 @@ channels that nobody reset must be there, all channels closed, and nothing kept 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +56,7 @@ class Way:
     is_open: bool = True
 
 
-class Life:
+class Life(ABC):
     """
     Two sessions, their programs, and the networks between them.
 
@@ -108,15 +109,16 @@ class Life:
         """
         return (self.client,)
 
+    @abstractmethod
     def make_sessions(self, seed: int, *, now: float) -> tuple[Session, Session]:
         """
         A client's session and the server's.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def check_rest(self) -> None:
         """
-        Nothing is going on any more.
+        What the sessions themselves say is over, too.
         """
 
     def __str__(self) -> str:
@@ -403,4 +405,5 @@ class Life:
         for channel_id in party.usable():
             party.consume(channel_id)
         for channel_id in party.usable(writable=True):
-            party.end(channel_id)
+            if not party.ends[channel_id].awaits_room:
+                party.end(channel_id)

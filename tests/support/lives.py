@@ -89,6 +89,11 @@ class ClassicLife(Life):
         maker = SessionMaker(seed, now=now)
         return maker.make_client(), maker.server
 
+    def check_rest(self) -> None:
+        """
+        They do not say.
+        """
+
 
 def live(life: type[Life], seed: int) -> str | None:
     """

@@ -25,7 +25,8 @@ class End:
     :ivar written: bytes of a stream. :ivar datagrams: the others.
     :ivar received: how many bytes of the peer's. :ivar got: which datagrams.
     :ivar unconsumed: bytes that were not taken yet.
-    :ivar short_writes: those that were not accepted whole, and after which no room was told.
+    :ivar short_writes: those that were not accepted whole, less how often room was told.
+    :ivar awaits_room: nothing was told since the last of them.
     """
 
     target: Target
@@ -37,6 +38,7 @@ class End:
     got: set[bytes] = field(default_factory=set)
     unconsumed: int = 0
     short_writes: int = 0
+    awaits_room: bool = False
     has_ended: bool = False
     peer_has_ended: bool = False
     was_reset: bool = False
@@ -110,6 +112,7 @@ class Party:
                 end = self._live(channel_id)
                 self.check(end.short_writes > 0, "room was awaited")
                 end.short_writes -= 1
+                end.awaits_room = False
             case events.ChannelEnded(channel_id):
                 self._ended(channel_id)
             case events.ChannelReset(channel_id, _):
@@ -194,7 +197,9 @@ class Party:
             return
         accepted = self.host.session.write(channel_id, data, now=self.host.now)
         end.written += data[:accepted]
-        end.short_writes += accepted < len(data)
+        if accepted < len(data):
+            end.short_writes += 1
+            end.awaits_room = True
 
     def end(self, channel_id: int) -> None:
         """
